@@ -1,0 +1,46 @@
+"""What the operator writes in ``dbmigrate.toml``: its shape, its reading and its complaints.
+
+Apart from everything else because every layer above reads these values and none may guess them. ``models``
+is the shape; ``describing`` says in words what each key accepts; ``loading`` turns a file into a ``Config`` or
+into one error with every problem; ``template`` writes the first file.
+"""
+
+from dbmigrate.config.loading import load_config
+from dbmigrate.config.models import (
+    Approval,
+    AppSection,
+    Config,
+    CopySection,
+    CutoverSection,
+    FenceKind,
+    GatesSection,
+    MigrationSection,
+    ServerSection,
+    TableOptions,
+    TablesSection,
+    ThrottleSection,
+    TimeWindow,
+    TlsMode,
+    TlsSection,
+    VerifySection,
+)
+
+__all__ = [
+    "AppSection",
+    "Approval",
+    "Config",
+    "CopySection",
+    "CutoverSection",
+    "FenceKind",
+    "GatesSection",
+    "MigrationSection",
+    "ServerSection",
+    "TableOptions",
+    "TablesSection",
+    "ThrottleSection",
+    "TimeWindow",
+    "TlsMode",
+    "TlsSection",
+    "VerifySection",
+    "load_config",
+]
