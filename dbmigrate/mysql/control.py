@@ -1,0 +1,592 @@
+"""The control tables: everything the program must remember, in schema ``_dbmigrate`` on the target.
+
+SQLAlchemy Core, apart from the data path, because here clarity counts and speed does not. The transition, evidence
+and approval tables are append-only; a change of phase and its audit row are one transaction. The cursor of a copied
+chunk is the one exception: it is written by the data session that writes the rows, in the same transaction
+(``build_cursor_save``).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.mysql import DATETIME, LONGTEXT, VARCHAR
+from sqlalchemy.pool import NullPool
+
+from dbmigrate.domain.errors import FatalError, RefusedError
+from dbmigrate.domain.keys import Key
+from dbmigrate.domain.phases import Phase, may_follow
+from dbmigrate.domain.positions import Position
+from dbmigrate.domain.routes import Direction, Side
+from dbmigrate.domain.schema import TableName
+from dbmigrate.mysql.faults import Retry, translate_fault
+from dbmigrate.mysql.heartbeat import CONTROL_SCHEMA, CREATE_HEARTBEAT
+from dbmigrate.mysql.identifiers import quote_identifier, quote_string
+from dbmigrate.mysql.sessions import Endpoint
+
+FORMAT_VERSION = 1
+"""Of the control tables; a program that finds another number refuses by name."""
+
+_metadata = sa.MetaData(schema=CONTROL_SCHEMA)
+_ascii = VARCHAR(64, charset="ascii", collation="ascii_bin")
+_name = VARCHAR(64, charset="utf8mb4", collation="utf8mb4_bin")
+_text = LONGTEXT(charset="utf8mb4", collation="utf8mb4_bin")
+_at = DATETIME(fsp=6)
+
+
+def _table(name: str, *columns: Any) -> sa.Table:
+    return sa.Table(name, _metadata, *columns, mysql_engine="InnoDB", mysql_charset="utf8mb4")
+
+
+_migration = _table(
+    "migration",
+    sa.Column("id", _ascii, primary_key=True),
+    sa.Column("format_version", sa.Integer, nullable=False),
+    sa.Column("source", _text, nullable=False),
+    sa.Column("target", _text, nullable=False),
+    sa.Column("phase", _ascii, nullable=False),
+    sa.Column("epoch", sa.BigInteger, nullable=False),
+    sa.Column("is_paused", sa.Boolean, nullable=False, server_default="0"),
+    sa.Column("requested", _ascii, nullable=False, server_default=""),
+    sa.Column("configuration", _text, nullable=False),
+    sa.Column("created_at", _at, nullable=False),
+    sa.Column("lease_holder", _name, nullable=False, server_default=""),
+    sa.Column("lease_generation", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("lease_since", _at),
+    sa.Column("lease_until", _at),
+    sa.Column("progress", _text, nullable=False),
+)
+_transition = _table(
+    "transition",
+    sa.Column("id", sa.BigInteger, primary_key=True, autoincrement=True),
+    sa.Column("migration_id", _ascii, nullable=False, index=True),
+    sa.Column("at", _at, nullable=False),
+    sa.Column("epoch", sa.BigInteger, nullable=False),
+    sa.Column("from_phase", _ascii, nullable=False),
+    sa.Column("to_phase", _ascii, nullable=False),
+    sa.Column("actor", _name, nullable=False),
+    sa.Column("reason", _text, nullable=False),
+)
+_stripe = _table(
+    "stripe",
+    sa.Column("migration_id", _ascii, primary_key=True),
+    sa.Column("table_schema", _name, primary_key=True),
+    sa.Column("table_name", _name, primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("lower_key", _text),
+    sa.Column("upper_key", _text),
+    sa.Column("cursor_key", _text),
+    sa.Column("copied_rows", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("is_done", sa.Boolean, nullable=False, server_default="0"),
+)
+_checkpoint = _table(
+    "checkpoint",
+    sa.Column("migration_id", _ascii, primary_key=True),
+    sa.Column("direction", _ascii, primary_key=True),
+    sa.Column("position", _text, nullable=False),
+    sa.Column("beat", sa.BigInteger, nullable=False),
+    sa.Column("saved_at", _at, nullable=False),
+)
+_evidence = _table(
+    "evidence",
+    sa.Column("id", sa.BigInteger, primary_key=True, autoincrement=True),
+    sa.Column("migration_id", _ascii, nullable=False, index=True),
+    sa.Column("at", _at, nullable=False),
+    sa.Column("kind", _ascii, nullable=False),
+    sa.Column("content", _text, nullable=False),
+)
+_approval = _table(
+    "approval",
+    sa.Column("id", sa.BigInteger, primary_key=True, autoincrement=True),
+    sa.Column("migration_id", _ascii, nullable=False, index=True),
+    sa.Column("at", _at, nullable=False),
+    sa.Column("phase", _ascii, nullable=False),
+    sa.Column("evidence_id", sa.BigInteger, nullable=False),
+    sa.Column("approver", _name, nullable=False),
+)
+_instance = _table(
+    "instance",
+    sa.Column("migration_id", _ascii, primary_key=True),
+    sa.Column("instance_id", _ascii, primary_key=True),
+    sa.Column("epoch", sa.BigInteger, nullable=False),
+    sa.Column("seen_at", _at, nullable=False),
+    sa.Column("description", _text, nullable=False),
+)
+_repair = _table(
+    "repair",
+    sa.Column("id", sa.BigInteger, primary_key=True, autoincrement=True),
+    sa.Column("migration_id", _ascii, nullable=False, index=True),
+    sa.Column("table_schema", _name, nullable=False),
+    sa.Column("table_name", _name, nullable=False),
+    sa.Column("row_key", _text, nullable=False),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class MigrationState:
+    """One migration's row. Times are aware UTC."""
+
+    id: str
+    phase: Phase
+    epoch: int
+    is_paused: bool
+    requested: str
+    created_at: datetime
+    lease_holder: str
+    lease_generation: int
+    lease_since: datetime | None
+    lease_until: datetime | None
+    configuration: str
+    progress: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """One audit row."""
+
+    at: datetime
+    epoch: int
+    from_phase: Phase
+    to_phase: Phase
+    actor: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """One recorded fact that gates read; ``content`` is JSON-ready."""
+
+    id: int
+    at: datetime
+    kind: str
+    content: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """A person's yes, bound to the evidence that person saw."""
+
+    at: datetime
+    phase: Phase
+    evidence_id: int
+    approver: str
+
+
+@dataclass(frozen=True, slots=True)
+class StripeState:
+    """How far the copy of one stripe of one table has come. Rows above ``cursor`` up to ``upper`` are missing."""
+
+    table: TableName
+    number: int
+    lower: Key | None
+    upper: Key | None
+    cursor: Key | None
+    rows: int
+    is_done: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StreamCheckpoint:
+    """Where a stream resumes: older than every key not yet equal. ``beat`` had been reached when it was saved."""
+
+    position: Position
+    beat: int
+
+
+def _aware(value: datetime | None) -> datetime | None:
+    return value.replace(tzinfo=UTC) if value is not None else None
+
+
+def _encode(key: Key | None) -> str | None:
+    return None if key is None else key.decode("ascii")
+
+
+def _decode(text: str | None) -> Key | None:
+    return None if text is None else text.encode("ascii")
+
+
+def build_cursor_save(migration_id: str, stripe: StripeState) -> str:
+    """The statement that records a stripe's progress inside the transaction that writes its rows."""
+    cursor = "NULL" if stripe.cursor is None else quote_string(stripe.cursor.decode("ascii"))
+    return (
+        f"UPDATE {quote_identifier(CONTROL_SCHEMA)}.`stripe` SET cursor_key = {cursor}, "
+        f"copied_rows = {stripe.rows}, is_done = {int(stripe.is_done)} "
+        f"WHERE migration_id = {quote_string(migration_id)} AND table_schema = {quote_string(stripe.table.schema)} "
+        f"AND table_name = {quote_string(stripe.table.name)} AND number = {stripe.number}"
+    )
+
+
+class ControlStore:
+    """Reads and writes the control tables of one migration. Thread-safe; one short connection a call.
+
+    Lost connections are retried; every write here is either idempotent or guarded by the lease generation.
+    """
+
+    def __init__(self, endpoint: Endpoint, migration_id: str, *, retry: Retry) -> None:
+        self._endpoint = endpoint
+        self._id = migration_id
+        self._retry = retry
+        self._engine = sa.create_engine(
+            "mysql+pymysql://", creator=lambda: endpoint.connect(), poolclass=NullPool, hide_parameters=True
+        )
+
+    @property
+    def migration_id(self) -> str:
+        """The migration whose rows these are."""
+        return self._id
+
+    # --- plumbing ---
+
+    def _run(self, statement: sa.Executable, *, idempotent: bool = True) -> Sequence[Any]:
+        """Execute in a transaction of its own; rows if it returns any."""
+
+        def verb() -> Sequence[Any]:
+            try:
+                with self._engine.begin() as connection:
+                    result = connection.execute(statement)
+                    return result.fetchall() if result.returns_rows else (result.rowcount,)
+            except sa.exc.DBAPIError as fault:
+                original = fault.orig if isinstance(fault.orig, Exception) else fault
+                raise translate_fault(original, place=self._endpoint.place, doing="a control table") from None
+
+        return self._retry.retrying(verb, idempotent=idempotent)
+
+    def create_tables(self) -> None:
+        """Create schema and tables where they are missing; existing rows stay."""
+        self._run(sa.text(f"CREATE DATABASE IF NOT EXISTS {quote_identifier(CONTROL_SCHEMA)} CHARACTER SET utf8mb4"))
+        for table in _metadata.sorted_tables:
+            self._run(sa.schema.CreateTable(table, if_not_exists=True))
+        self._run(sa.text(CREATE_HEARTBEAT))
+
+    def exists(self) -> bool:
+        """Whether the control tables are there."""
+        query = "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = :s AND table_name = 'migration'"
+        return bool(self._run(sa.text(query).bindparams(s=CONTROL_SCHEMA))[0][0])
+
+    # --- migration ---
+
+    def create_migration(self, *, source: str, target: str, configuration: str) -> None:
+        """Add the migration's row in phase ``plan`` unless it is there."""
+        row = {
+            "id": self._id, "format_version": FORMAT_VERSION, "source": source, "target": target,
+            "phase": Phase.PLAN.value, "epoch": 1, "configuration": configuration,
+            "created_at": sa.func.utc_timestamp(6), "progress": "{}",
+        }  # fmt: skip
+        self._run(_migration.insert().prefix_with("IGNORE").values(row))
+
+    def load_state(self) -> MigrationState | None:
+        """The migration's row, or None.
+
+        Raises:
+            RefusedError: the row was written by a version of the program with other control tables.
+        """
+        rows = self._run(sa.select(_migration).where(_migration.c.id == self._id))
+        if not rows:
+            return None
+        row = rows[0]
+        if row.format_version != FORMAT_VERSION:
+            raise RefusedError(
+                f"the control tables have format {row.format_version}, this program reads {FORMAT_VERSION}",
+                place=f"migration {self._id}", hint="continue with the version of dbmigrate that started it",
+            )  # fmt: skip
+        created = _aware(row.created_at)
+        if created is None:
+            raise FatalError("created_at is missing", place=f"migration {self._id}")
+        return MigrationState(
+            row.id, Phase(row.phase), row.epoch, bool(row.is_paused), row.requested, created,
+            row.lease_holder, row.lease_generation, _aware(row.lease_since), _aware(row.lease_until),
+            row.configuration, json.loads(row.progress or "{}"),
+        )  # fmt: skip
+
+    def save_phase(self, state: MigrationState, phase: Phase, *, actor: str, reason: str) -> MigrationState:
+        """Move to ``phase`` and write its audit row, in one transaction, if nobody else has moved since ``state``.
+
+        Raises:
+            RefusedError: the table of transitions forbids it, or the row has changed meanwhile.
+        """
+        if not may_follow(state.phase, phase):
+            raise RefusedError(
+                f"{state.phase.value} cannot lead to {phase.value}", place=f"migration {self._id}",
+                hint="`dbmigrate status` shows the phase; docs/phases.md shows what may follow",
+            )  # fmt: skip
+
+        def verb() -> None:
+            with self._engine.begin() as connection:
+                changed = connection.execute(
+                    _migration.update()
+                    .where(_migration.c.id == self._id, _migration.c.epoch == state.epoch)
+                    .values(phase=phase.value, epoch=state.epoch + 1)
+                ).rowcount
+                if changed:
+                    connection.execute(
+                        _transition.insert().values(
+                            migration_id=self._id, at=sa.func.utc_timestamp(6), epoch=state.epoch + 1,
+                            from_phase=state.phase.value, to_phase=phase.value, actor=actor, reason=reason,
+                        )  # fmt: skip
+                    )
+
+        try:
+            verb()
+        except sa.exc.DBAPIError:
+            self._retry.retrying(lambda: self._require_reachable(), idempotent=True)
+            if (now := self.load_state()) is not None and now.epoch == state.epoch:
+                verb()
+        now = self.load_state()
+        if now is None or now.phase is not phase:
+            raise RefusedError(
+                "the phase changed meanwhile", place=f"migration {self._id}",
+                cause=f"now in {now.phase.value if now else 'no phase'}", hint="run again",
+            )  # fmt: skip
+        return now
+
+    def _require_reachable(self) -> None:
+        self._run(sa.text("SELECT 1"))
+
+    def load_transitions(self) -> tuple[Transition, ...]:
+        """The audit rows, oldest first."""
+        query = sa.select(_transition).where(_transition.c.migration_id == self._id).order_by(_transition.c.id)
+        return tuple(
+            Transition(r.at.replace(tzinfo=UTC), r.epoch, Phase(r.from_phase), Phase(r.to_phase), r.actor, r.reason)
+            for r in self._run(query)
+        )
+
+    def save_request(self, requested: str) -> None:
+        """Ask the runner for something (``abort``, ``revert``, ``cutover``); empty withdraws it."""
+        self._run(_migration.update().where(_migration.c.id == self._id).values(requested=requested))
+
+    def save_paused(self, is_paused: bool) -> None:
+        """Pause or resume the data path of the running migration."""
+        self._run(_migration.update().where(_migration.c.id == self._id).values(is_paused=is_paused))
+
+    def save_progress(self, progress: Mapping[str, Any]) -> None:
+        """What ``status`` and ``watch`` show from another process."""
+        text = json.dumps(progress, default=str)
+        self._run(_migration.update().where(_migration.c.id == self._id).values(progress=text))
+
+    def delete_migration(self) -> None:
+        """Forget stripes and checkpoints (after an abort); audit rows stay."""
+        for table in (_stripe, _checkpoint, _repair, _instance):
+            self._run(table.delete().where(table.c.migration_id == self._id))
+
+    def restart_migration(self, state: MigrationState, *, actor: str) -> None:
+        """Plan anew after an abort: a fresh row under the same id, the audit rows kept."""
+        self._run(
+            _migration.update()
+            .where(_migration.c.id == self._id, _migration.c.phase == Phase.ABORTED.value)
+            .values(phase=Phase.PLAN.value, epoch=state.epoch + 1, requested="", is_paused=False)
+        )
+        self._run(
+            _transition.insert().values(
+                migration_id=self._id, at=sa.func.utc_timestamp(6), epoch=state.epoch + 1,
+                from_phase=Phase.ABORTED.value, to_phase=Phase.PLAN.value, actor=actor, reason="planned anew",
+            )  # fmt: skip
+        )
+
+    # --- lease ---
+
+    def acquire_lease(self, holder: str, *, seconds: float) -> int:
+        """Become the single runner and return the lease's generation. Expiry is by the target's clock.
+
+        Raises:
+            RefusedError: another runner holds it: who, and since when.
+        """
+        now = sa.func.utc_timestamp(6)
+        generation = _migration.c.lease_generation
+        until = sa.func.timestampadd(sa.text("MICROSECOND"), int(seconds * 1e6), now)
+        free = sa.or_(_migration.c.lease_until.is_(None), _migration.c.lease_until < now)
+        taken = self._run(
+            _migration.update()
+            .where(_migration.c.id == self._id, sa.or_(free, _migration.c.lease_holder == holder))
+            .values(lease_generation=generation + 1, lease_holder=holder, lease_since=now, lease_until=until)
+        )[0]
+        state = self.load_state()
+        if state is None:
+            raise FatalError("the migration's row is gone", place=f"migration {self._id}")
+        if not taken or state.lease_holder != holder:
+            since = state.lease_since.isoformat(timespec="seconds") if state.lease_since else "unknown"
+            raise RefusedError(
+                "another runner works on this migration", place=f"migration {self._id}",
+                cause=f"held by {state.lease_holder} since {since}",
+                hint="use it, stop it, or wait until its lease has expired (15 s after it died)",
+            )  # fmt: skip
+        return state.lease_generation
+
+    def renew_lease(self, generation: int, *, seconds: float) -> bool:
+        """Extend the lease; False when it belongs to somebody else by now."""
+        until = sa.func.timestampadd(sa.text("MICROSECOND"), int(seconds * 1e6), sa.func.utc_timestamp(6))
+        self._run(
+            _migration.update()
+            .where(_migration.c.id == self._id, _migration.c.lease_generation == generation)
+            .values(lease_until=until)
+        )
+        state = self.load_state()
+        return state is not None and state.lease_generation == generation
+
+    def release_lease(self, generation: int) -> None:
+        """Give the lease up so that the next runner need not wait."""
+        self._run(
+            _migration.update()
+            .where(_migration.c.id == self._id, _migration.c.lease_generation == generation)
+            .values(lease_until=None, lease_holder="")
+        )
+
+    def is_leased(self) -> bool:
+        """Whether a live runner holds the lease."""
+        query = sa.select(_migration.c.id).where(
+            _migration.c.id == self._id, _migration.c.lease_until >= sa.func.utc_timestamp(6)
+        )
+        return bool(self._run(query))
+
+    # --- checkpoints ---
+
+    def load_stripes(self) -> tuple[StripeState, ...]:
+        """Every planned stripe with its progress."""
+        query = sa.select(_stripe).where(_stripe.c.migration_id == self._id).order_by(
+            _stripe.c.table_schema, _stripe.c.table_name, _stripe.c.number
+        )  # fmt: skip
+        return tuple(
+            StripeState(
+                TableName(r.table_schema, r.table_name), r.number, _decode(r.lower_key), _decode(r.upper_key),
+                _decode(r.cursor_key), r.copied_rows, bool(r.is_done),
+            )  # fmt: skip
+            for r in self._run(query)
+        )
+
+    def save_stripes(self, stripes: Sequence[StripeState]) -> None:
+        """Record the plan of a table's stripes; planning twice keeps the first plan."""
+        rows = [
+            {
+                "migration_id": self._id, "table_schema": s.table.schema, "table_name": s.table.name,
+                "number": s.number, "lower_key": _encode(s.lower), "upper_key": _encode(s.upper),
+                "cursor_key": _encode(s.cursor), "copied_rows": s.rows, "is_done": s.is_done,
+            }
+            for s in stripes
+        ]  # fmt: skip
+        if rows:
+            self._run(_stripe.insert().prefix_with("IGNORE").values(rows))
+
+    def save_checkpoint(self, direction: Direction, checkpoint: StreamCheckpoint) -> None:
+        """Record where the stream of this direction resumes."""
+        values = {
+            "position": checkpoint.position.to_json(), "beat": checkpoint.beat, "saved_at": sa.func.utc_timestamp(6)
+        }  # fmt: skip
+        insert = sa.dialects.mysql.insert(_checkpoint).values(
+            migration_id=self._id, direction=direction.value, **values
+        )
+        self._run(insert.on_duplicate_key_update(**values))
+
+    def load_checkpoint(self, direction: Direction) -> StreamCheckpoint | None:
+        """Where the stream of this direction resumes, or None if it never started."""
+        rows = self._run(
+            sa.select(_checkpoint).where(
+                _checkpoint.c.migration_id == self._id, _checkpoint.c.direction == direction.value
+            )
+        )
+        return StreamCheckpoint(Position.from_json(rows[0].position), rows[0].beat) if rows else None
+
+    def delete_checkpoint(self, direction: Direction) -> None:
+        """Forget a stream that will not be resumed."""
+        self._run(
+            _checkpoint.delete().where(
+                _checkpoint.c.migration_id == self._id, _checkpoint.c.direction == direction.value
+            )
+        )
+
+    # --- evidence and approval ---
+
+    def save_evidence(self, kind: str, content: Mapping[str, Any]) -> int:
+        """Append a fact and return its id."""
+        self._run(
+            _evidence.insert().values(
+                migration_id=self._id, at=sa.func.utc_timestamp(6), kind=kind, content=json.dumps(content, default=str)
+            )
+        )
+        latest = self.load_evidence(kind)
+        if latest is None:
+            raise FatalError("evidence could not be read back", place=f"migration {self._id}")
+        return latest.id
+
+    def load_evidence(self, kind: str) -> Evidence | None:
+        """The latest fact of a kind."""
+        rows = self._run(
+            sa.select(_evidence)
+            .where(_evidence.c.migration_id == self._id, _evidence.c.kind == kind)
+            .order_by(_evidence.c.id.desc())
+            .limit(1)
+        )
+        if not rows:
+            return None
+        return Evidence(rows[0].id, rows[0].at.replace(tzinfo=UTC), rows[0].kind, json.loads(rows[0].content))
+
+    def read_age_seconds(self, evidence: Evidence) -> float:
+        """How old a fact is, by the target's clock."""
+        now = self._run(sa.text("SELECT UTC_TIMESTAMP(6)"))[0][0].replace(tzinfo=UTC)
+        return max(0.0, (now - evidence.at) / timedelta(seconds=1))
+
+    def save_approval(self, phase: Phase, *, evidence_id: int, approver: str) -> None:
+        """Append an approval of ``phase`` on that evidence."""
+        self._run(
+            _approval.insert().values(
+                migration_id=self._id, at=sa.func.utc_timestamp(6), phase=phase.value, evidence_id=evidence_id,
+                approver=approver,
+            )  # fmt: skip
+        )
+
+    def load_approval(self, phase: Phase) -> Approval | None:
+        """The latest approval of a phase."""
+        rows = self._run(
+            sa.select(_approval)
+            .where(_approval.c.migration_id == self._id, _approval.c.phase == phase.value)
+            .order_by(_approval.c.id.desc())
+            .limit(1)
+        )
+        if not rows:
+            return None
+        return Approval(rows[0].at.replace(tzinfo=UTC), Phase(rows[0].phase), rows[0].evidence_id, rows[0].approver)
+
+    # --- repair ---
+
+    def save_repairs(self, keys: Mapping[TableName, Sequence[Key]]) -> None:
+        """Hand keys to the live runner, which makes them equal."""
+        rows = [
+            {
+                "migration_id": self._id, "table_schema": table.schema, "table_name": table.name,
+                "row_key": key.decode("ascii"),
+            }
+            for table, found in keys.items()
+            for key in found
+        ]  # fmt: skip
+        for start in range(0, len(rows), 500):
+            self._run(_repair.insert().values(rows[start : start + 500]))
+
+    def take_repairs(self) -> tuple[int, dict[TableName, list[Key]]]:
+        """Keys handed over by ``verify --repair``, and the id to pass to ``finish_repairs`` once they are equal."""
+        rows = self._run(
+            sa.select(_repair).where(_repair.c.migration_id == self._id).order_by(_repair.c.id).limit(10_000)
+        )
+        taken: dict[TableName, list[Key]] = {}
+        for row in rows:
+            taken.setdefault(TableName(row.table_schema, row.table_name), []).append(row.row_key.encode("ascii"))
+        return (rows[-1].id if rows else 0), taken
+
+    def finish_repairs(self, last_id: int) -> None:
+        """Remove repairs that have been flushed."""
+        self._run(_repair.delete().where(_repair.c.migration_id == self._id, _repair.c.id <= last_id))
+
+    def has_repairs(self) -> bool:
+        """Whether handed-over keys are still waiting."""
+        return bool(self._run(sa.select(_repair.c.id).where(_repair.c.migration_id == self._id).limit(1)))
+
+
+def parse_side(text: str) -> Side:
+    """The side a fence row names as owner.
+
+    Raises:
+        ValueError: it names neither.
+    """
+    return Side(text)

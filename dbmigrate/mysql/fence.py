@@ -1,0 +1,158 @@
+"""The fence row: who owns the data, on both sides, and what keeps other writers out.
+
+The row ``(migration_id, epoch, owner, phase, ...)`` exists on source and target. The source's row is the authority
+until the switch commits, then the target's; after a crash the two rows together say which. Server-side fences for
+writers that do not know the row (``read_only``, ``lock_tables``) live here as well: they are the other half of the
+same promise, that nobody writes to the side that does not own the data.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dbmigrate.domain.phases import MEANINGS, Phase
+from dbmigrate.domain.routes import Side
+from dbmigrate.domain.schema import TableName
+from dbmigrate.mysql.heartbeat import CONTROL_SCHEMA, CREATE_HEARTBEAT
+from dbmigrate.mysql.identifiers import quote_identifier, quote_string, quote_table
+from dbmigrate.mysql.sessions import Session
+
+FENCE_TABLE = TableName(CONTROL_SCHEMA, "fence")
+GUARD_PREFIX = "dbmigrate_guard_"
+GUARD_MESSAGE = "dbmigrate: this database has moved; write to the other server"
+
+_CREATE_FENCE = (
+    f"CREATE TABLE IF NOT EXISTS {quote_table(FENCE_TABLE)} ("
+    "migration_id VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY, "
+    "epoch BIGINT NOT NULL, owner VARCHAR(16) CHARACTER SET ascii NOT NULL, "
+    "phase VARCHAR(32) CHARACTER SET ascii NOT NULL, mirror BOOLEAN NOT NULL DEFAULT 0, "
+    "read_share DECIMAL(5,2) NOT NULL DEFAULT 0, shadow_share DECIMAL(5,2) NOT NULL DEFAULT 0) ENGINE=InnoDB"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class FenceRow:
+    """What one side's fence row says."""
+
+    epoch: int
+    owner: Side
+    phase: Phase
+
+
+def create_fence_tables(session: Session) -> None:
+    """Create the schema, heartbeat and fence tables on a side where they are missing."""
+    session.execute(
+        f"CREATE DATABASE IF NOT EXISTS {quote_identifier(CONTROL_SCHEMA)} CHARACTER SET utf8mb4", doing="control schema"
+    )
+    session.execute(CREATE_HEARTBEAT, doing="heartbeat table")
+    session.execute(_CREATE_FENCE, doing="fence table")
+
+
+def drop_control_schema(session: Session) -> None:
+    """Remove everything this program keeps on a side."""
+    session.execute(f"DROP DATABASE IF EXISTS {quote_identifier(CONTROL_SCHEMA)}", doing="dropping the control schema")
+
+
+def load_fence_row(session: Session, migration_id: str) -> FenceRow | None:
+    """The side's row, or None where the side has none (or no fence table yet)."""
+    present = session.fetch_value(
+        "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = "
+        f"{quote_string(CONTROL_SCHEMA)} AND table_name = 'fence'"
+    )
+    if present != b"1":
+        return None
+    rows = session.execute(
+        f"SELECT epoch, owner, phase FROM {quote_table(FENCE_TABLE)} "
+        f"WHERE migration_id = {quote_string(migration_id)}",
+        doing="reading the fence row",
+    ).rows
+    if not rows:
+        return None
+    epoch, owner, phase = (value or b"" for value in rows[0])
+    return FenceRow(int(epoch), Side(owner.decode()), Phase(phase.decode()))
+
+
+def build_fence_save(migration_id: str, row: FenceRow) -> str:
+    """The statement that makes a side's row say ``row``, unless it already says something later."""
+    values = f"{row.epoch}, {quote_string(row.owner.value)}, {quote_string(row.phase.value)}"
+    newer = f"epoch <= {row.epoch}"
+    return (
+        f"INSERT INTO {quote_table(FENCE_TABLE)} (migration_id, epoch, owner, phase) "
+        f"VALUES ({quote_string(migration_id)}, {values}) ON DUPLICATE KEY UPDATE "
+        f"owner = IF({newer}, {quote_string(row.owner.value)}, owner), "
+        f"phase = IF({newer}, {quote_string(row.phase.value)}, phase), "
+        f"epoch = IF({newer}, {row.epoch}, epoch)"
+    )
+
+
+def build_fence_lock(migration_id: str) -> str:
+    """The locking read that waits for writers of this epoch and holds back those of the next."""
+    return f"SELECT epoch FROM {quote_table(FENCE_TABLE)} WHERE migration_id = {quote_string(migration_id)} FOR UPDATE"
+
+
+def require_owner_row(phase: Phase, epoch: int) -> FenceRow:
+    """The row both sides should show in ``phase``."""
+    owner = MEANINGS[phase].owner
+    if owner is None:
+        raise ValueError(f"phase {phase.value} has no owner")
+    return FenceRow(epoch, owner, phase)
+
+
+# --- fences for writers that do not read the row ------------------------------------------------------------------
+
+
+def build_read_only(is_on: bool) -> str:
+    """Refuse writes of ordinary accounts; ours holds the privilege that passes."""
+    return f"SET GLOBAL read_only = {int(is_on)}"
+
+
+def read_is_read_only(session: Session) -> bool:
+    """Whether the server refuses ordinary writers now. MariaDB 11+ also shows words."""
+    value = (session.fetch_value("SELECT @@GLOBAL.read_only") or b"0").decode().upper()
+    return value not in ("0", "OFF", "FALSE")
+
+
+def build_lock_tables(tables: Sequence[TableName]) -> str:
+    """Wait for open writers of these tables and hold new ones back; the fence row stays writable to the holder."""
+    reads = [f"{quote_table(table)} READ" for table in tables]
+    return "LOCK TABLES " + ", ".join([*reads, f"{quote_table(FENCE_TABLE)} WRITE"])
+
+
+def _guard_name(table: TableName, verb: str, migration_id: str) -> str:
+    # Trigger names are limited to 64 characters and unique per schema: number by a digest of the table's name.
+    digest = hashlib.sha256(f"{migration_id}/{table.name}".encode()).hexdigest()[:24]
+    return f"{GUARD_PREFIX}{verb.lower()}_{digest}"
+
+
+def build_guards(table: TableName, migration_id: str, *, closed_when_owner: Side, account: str) -> tuple[str, ...]:
+    """Triggers that refuse writes of everybody but ``account`` while the other side owns the data.
+
+    They read the fence row with a lock, so a writer that waited for ``LOCK TABLES`` to end, or whose snapshot is
+    older than the switch, is refused too. Made before the cutover, dropped when the move is over.
+    """
+    condition = (
+        f"SUBSTRING_INDEX(USER(), '@', 1) <> {quote_string(account)} AND (SELECT owner FROM {quote_table(FENCE_TABLE)} "
+        f"WHERE migration_id = {quote_string(migration_id)} LOCK IN SHARE MODE) = {quote_string(closed_when_owner.value)}"
+    )
+    return tuple(
+        f"CREATE TRIGGER {quote_identifier(table.schema)}.{quote_identifier(_guard_name(table, verb, migration_id))} "
+        f"BEFORE {verb} ON {quote_table(table)} FOR EACH ROW BEGIN IF {condition} THEN "
+        f"SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = {quote_string(GUARD_MESSAGE)}; END IF; END"
+        for verb in ("INSERT", "UPDATE", "DELETE")
+    )
+
+
+def read_guards(session: Session, schema: str) -> list[str]:
+    """Names of the guard triggers that exist in a schema."""
+    rows = session.execute(
+        f"SELECT trigger_name FROM information_schema.triggers WHERE trigger_schema = {quote_string(schema)} "
+        f"AND trigger_name LIKE {quote_string(GUARD_PREFIX.replace('_', '|_') + '%')} ESCAPE '|'"
+    ).rows
+    return [(row[0] or b"").decode() for row in rows]
+
+
+def build_guard_drop(schema: str, name: str) -> str:
+    """Remove one guard trigger."""
+    return f"DROP TRIGGER IF EXISTS {quote_identifier(schema)}.{quote_identifier(name)}"

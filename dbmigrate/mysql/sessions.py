@@ -1,0 +1,254 @@
+"""Connections to one server: how they are opened, set up, pooled and closed.
+
+Apart from the modules that use them because the session settings are part of the protocol: the exactness of every
+literal and the safety of every write depend on them, so no other module opens a connection of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pymysql
+from pymysql.connections import Connection
+
+from dbmigrate.config import ServerSection, TlsMode
+from dbmigrate.domain.errors import ConfigurationError, FatalError
+from dbmigrate.mysql.faults import ConnectionLostError, translate_fault
+
+log = logging.getLogger(__name__)
+
+EXACT_SQL_MODE = "NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES,STRICT_ALL_TABLES"
+"""Strict, and keeps id 0 and zero dates: what is read is what is written."""
+
+DATA_SESSION = (
+    "SET time_zone = '+00:00', foreign_key_checks = 0, "
+    f"sql_mode = '{EXACT_SQL_MODE}', group_concat_max_len = 1073741824, "
+    "lock_wait_timeout = 60, innodb_lock_wait_timeout = 10, wait_timeout = 28800, "
+    "net_read_timeout = 600, net_write_timeout = 600",
+    "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
+)
+"""READ COMMITTED keeps deletes of absent keys from locking gaps, so parallel batches do not deadlock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What one statement returned: raw bytes for each value, None for NULL."""
+
+    rows: tuple[tuple[bytes | None, ...], ...]
+    affected: int
+    message: str
+    warnings: int
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where a server is and how to log in. The password is read again for every connection."""
+
+    role: str
+    section: ServerSection = field(repr=False)
+
+    @property
+    def place(self) -> str:
+        """How messages name this server: role, host and port, never a secret."""
+        return f"{self.role} {self.section.host}:{self.section.port}"
+
+    def connect(self, *, schema: str | None = None, raw: bool = False, **overrides: Any) -> Connection[Any]:
+        """A fresh autocommit connection. ``raw`` ones return bytes for every value.
+
+        Raises:
+            ConfigurationError: the server does not let the account in, or a secret is missing.
+            ConnectionLostError: it cannot be reached.
+        """
+        section = self.section
+        options: dict[str, Any] = {
+            "host": section.host,
+            "port": section.port,
+            "user": section.user,
+            "password": section.read_password(),
+            "database": schema,
+            "charset": "utf8mb4",
+            "autocommit": True,
+            "connect_timeout": max(1, int(section.connect_timeout_seconds)),
+            "unix_socket": section.unix_socket,
+            "program_name": "dbmigrate",
+            **_tls_options(section),
+        }
+        if raw:
+            options |= {"use_unicode": False, "conv": {}}
+        try:
+            connection = pymysql.connect(**(options | overrides))
+        except (pymysql.err.MySQLError, OSError) as fault:
+            raise translate_fault(fault, place=self.place, doing="connecting") from fault
+        _keep_alive(connection)
+        return connection
+
+
+def _tls_options(section: ServerSection) -> dict[str, Any]:
+    """PyMySQL's arguments for the TLS mode asked for by name; an explicit context makes TLS mandatory."""
+    mode = section.tls_mode
+    if mode is TlsMode.OFF:
+        return {"ssl_disabled": True}
+    tls = section.tls
+    try:
+        context = ssl.create_default_context(cafile=str(tls.ca) if tls and tls.ca else None)
+        if tls and tls.cert:
+            context.load_cert_chain(str(tls.cert), keyfile=str(tls.key) if tls.key else None)
+    except (OSError, ssl.SSLError) as fault:
+        raise ConfigurationError(
+            "the TLS files cannot be used", place="tls", cause=str(fault), hint="check the paths ca, cert and key"
+        ) from fault
+    context.check_hostname = mode is TlsMode.VERIFY_IDENTITY
+    context.verify_mode = (
+        ssl.CERT_REQUIRED if mode in (TlsMode.VERIFY_CA, TlsMode.VERIFY_IDENTITY) else ssl.CERT_NONE
+    )
+    return {"ssl": context}
+
+
+def _keep_alive(connection: Connection[Any]) -> None:
+    """Let the kernel notice a dead peer within about a minute, also while a long statement runs."""
+    sock = getattr(connection, "_sock", None)
+    if sock is None or sock.family == getattr(socket, "AF_UNIX", None):
+        return
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (("TCP_KEEPIDLE", 20), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 4), ("TCP_USER_TIMEOUT", 60_000)):
+        if hasattr(socket, name):
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+class Session:
+    """One connection on the data path: statements in, raw bytes out, faults translated. Used by one thread."""
+
+    def __init__(self, connection: Connection[Any], place: str) -> None:
+        self._connection = connection
+        self.place = place
+        self.is_broken = False
+
+    @property
+    def connection_id(self) -> int:
+        """The server's id of this connection, for KILL."""
+        return int(self._connection.thread_id())
+
+    @property
+    def driver_connection(self) -> Connection[Any]:
+        """The PyMySQL connection, for the modules of this layer."""
+        return self._connection
+
+    def execute(self, sql: str | bytes, *, doing: str = "a statement") -> Result:
+        """Run one statement and return everything it gave back.
+
+        Raises:
+            DbmigrateError: see ``faults.translate_fault``; after a lost connection the session is broken.
+        """
+        try:
+            self._connection.query(sql)  # type: ignore[arg-type]  # bytes are sent as they are
+        except (pymysql.err.MySQLError, OSError, EOFError) as fault:
+            error = translate_fault(fault, place=self.place, doing=doing)
+            self.is_broken = self.is_broken or isinstance(error, ConnectionLostError)
+            raise error from fault
+        except BaseException:
+            self.is_broken = True  # interrupted between request and answer: the stream of packets is unusable
+            raise
+        answer = self._connection._result
+        message = answer.message.decode("utf8", "replace") if isinstance(answer.message, bytes) else answer.message
+        return Result(answer.rows or (), answer.affected_rows, message or "", answer.warning_count or 0)
+
+    def execute_exactly(self, sql: str | bytes, *, doing: str) -> Result:
+        """Like ``execute``, but a warning is an error: on the data path a warning means a changed value.
+
+        Raises:
+            FatalError: the server warned; its first warnings are the cause (values are not shown by servers
+                beyond the first bytes).
+        """
+        result = self.execute(sql, doing=doing)
+        if result.warnings:
+            shown = "; ".join(
+                f"{(r[2] or b'').decode('utf8', 'replace')} ({(r[1] or b'').decode()})"
+                for r in self.execute("SHOW WARNINGS LIMIT 3").rows
+            )
+            raise FatalError(f"{doing} gave warnings", place=self.place, cause=shown, hint="values would change")
+        return result
+
+    def fetch_value(self, sql: str | bytes, *, doing: str = "a query") -> bytes | None:
+        """The first column of the first row, or None."""
+        rows = self.execute(sql, doing=doing).rows
+        return rows[0][0] if rows else None
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """BEGIN ... COMMIT; on any error ROLLBACK (or a broken session, which the server rolls back)."""
+        self.execute("START TRANSACTION", doing="opening a transaction")
+        try:
+            yield
+        except BaseException:
+            if not self.is_broken:
+                with contextlib.suppress(Exception):
+                    self.execute("ROLLBACK")
+            raise
+        self.execute("COMMIT", doing="commit")
+
+    def close(self) -> None:
+        """Close without asking the server's opinion; open transactions are rolled back by it."""
+        with contextlib.suppress(Exception):
+            self._connection._force_close()
+
+
+class SessionPool:
+    """Data sessions of one server, opened when needed and handed to one thread at a time.
+
+    Borrowing never waits: the number of sessions is bounded by the number of threads that work.
+    """
+
+    def __init__(self, endpoint: Endpoint, *, statements: tuple[str, ...] = DATA_SESSION) -> None:
+        self.endpoint = endpoint
+        self._statements = statements
+        self._idle: list[Session] = []
+        self._lock = threading.Lock()
+
+    def open(self) -> Session:
+        """A session of the caller's own, set up like the pooled ones."""
+        session = Session(self.endpoint.connect(raw=True), self.endpoint.place)
+        try:
+            for statement in self._statements:
+                session.execute(statement, doing="setting up a session")
+        except BaseException:
+            session.close()
+            raise
+        return session
+
+    @contextmanager
+    def borrow(self) -> Iterator[Session]:
+        """A session for the length of the block; one that failed inside a transaction is not reused."""
+        with self._lock:
+            session = self._idle.pop() if self._idle else None
+        if session is None:
+            session = self.open()
+        try:
+            yield session
+        except BaseException:
+            session.close()
+            raise
+        if session.is_broken:
+            session.close()
+        else:
+            with self._lock:
+                self._idle.append(session)
+
+    def call(self, work: Callable[[Session], Any]) -> Any:
+        """``work`` on a borrowed session."""
+        with self.borrow() as session:
+            return work(session)
+
+    def close(self) -> None:
+        """Close the idle sessions; borrowed ones close with their borrowers."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for session in idle:
+            session.close()

@@ -1,0 +1,260 @@
+"""The statements of the data path, built by pure functions from a route.
+
+Rows never become Python values: reads return the text of SQL literals that the server formatted, and writes send
+that text to the other server. Keys arrive in the canonical form of ``domain.keys``, whose literals hold no comma
+outside their separators, so a composite key splits into its parts at every comma.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from dbmigrate.domain.keys import Key
+from dbmigrate.domain.routes import CarriedColumn, Route
+from dbmigrate.domain.schema import Column, ForeignKey, Table, TableName
+from dbmigrate.mysql.identifiers import quote_columns, quote_identifier, quote_table
+from dbmigrate.mysql.literals import digest_expression, key_expression, literal_expression, row_literal_expression
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRange:
+    """Rows whose key is above ``lower`` and not above ``upper``; None means without end."""
+
+    lower: Key | None = None
+    upper: Key | None = None
+
+
+def _parts(key: Key) -> list[str]:
+    return key.decode("ascii").split(",")
+
+
+def _quoted(columns: Sequence[str]) -> list[str]:
+    return [quote_identifier(name) for name in columns]
+
+
+def _above(columns: list[str], literals: list[str], last: str) -> str:
+    """``(c1, c2) > (l1, l2)`` spelled out, because neither flavour uses an index for the row form."""
+    terms = []
+    for i, column in enumerate(columns):
+        equal = [f"{c} = {v}" for c, v in zip(columns[:i], literals[:i], strict=True)]
+        operator = last if i == len(columns) - 1 else last[0]
+        terms.append("(" + " AND ".join([*equal, f"{column} {operator} {literals[i]}"]) + ")")
+    joined = " OR ".join(terms)
+    return joined if len(columns) == 1 else f"({columns[0]} {last[0]}= {literals[0]} AND ({joined}))"
+
+
+def range_predicate(key_columns: Sequence[str], keys: KeyRange) -> str:
+    """SQL that is true for the rows in ``keys``; ``TRUE`` for the whole table."""
+    columns, terms = _quoted(key_columns), []
+    if keys.lower is not None:
+        terms.append(_above(columns, _parts(keys.lower), ">"))
+    if keys.upper is not None:
+        terms.append(_above(columns, _parts(keys.upper), "<="))
+    return " AND ".join(terms) or "TRUE"
+
+
+def keys_predicate(key_columns: Sequence[str], keys: Sequence[Key]) -> str:
+    """SQL that is true for the rows with these keys."""
+    columns = _quoted(key_columns)
+    if len(columns) == 1:
+        return f"{columns[0]} IN ({b','.join(keys).decode('ascii')})"
+    rows = ",".join(f"({key.decode('ascii')})" for key in keys)
+    return f"({','.join(columns)}) IN ({rows})"
+
+
+def _from(table: Table) -> str:
+    index = f" FORCE INDEX ({quote_identifier(table.key.name)})" if table.key else ""
+    return f"{quote_table(table.name)}{index}"
+
+
+def _where(predicate: str, where: str | None) -> str:
+    return f"{predicate} AND ({where})" if where else predicate
+
+
+def _typing(carried: CarriedColumn) -> tuple[Column, str]:
+    """The column whose type decides the literal, and the SQL that yields its value on the origin."""
+    if carried.expression is not None:
+        return carried.destination, f"({carried.expression})"
+    origin = carried.origin or carried.destination
+    typing = origin if origin.data_type == carried.destination.data_type else carried.destination
+    return replace(typing, name=carried.destination.name), quote_identifier(origin.name)
+
+
+def _row_literal(route: Route) -> str:
+    typed = [_typing(carried) for carried in route.columns]
+    return row_literal_expression([column for column, _ in typed], {column.name: sql for column, sql in typed})
+
+
+def build_boundary_probe(table: Table, keys: KeyRange, rows: int) -> str:
+    """The key of the ``rows``-th row of a range in key order; no row where the range holds fewer."""
+    names = [column.name for column in table.key_columns]
+    return (
+        f"SELECT {key_expression(table.key_columns)} FROM {_from(table)} WHERE {range_predicate(names, keys)} "
+        f"ORDER BY {quote_columns(names)} LIMIT 1 OFFSET {rows - 1}"
+    )
+
+
+def build_last_key(table: Table) -> str:
+    """The highest key of a table."""
+    names = [column.name for column in table.key_columns]
+    descending = ", ".join(f"{quote_identifier(name)} DESC" for name in names)
+    return f"SELECT {key_expression(table.key_columns)} FROM {_from(table)} ORDER BY {descending} LIMIT 1"
+
+
+def build_key_span(table: Table) -> str:
+    """Lowest and highest value of the first key column, for tables keyed by an integer first."""
+    first = quote_identifier(table.key_columns[0].name)
+    return f"SELECT MIN({first}), MAX({first}) FROM {quote_table(table.name)}"
+
+
+def _literals(route: Route, predicate: str) -> str:
+    return (
+        f"SELECT COUNT(*), GROUP_CONCAT({_row_literal(route)} SEPARATOR ',') "
+        f"FROM {_from(route.origin)} WHERE {_where(predicate, route.where)}"
+    )
+
+
+def build_chunk_read(route: Route, keys: KeyRange) -> str:
+    """Row count and the literals of all rows of a range, ready to follow VALUES."""
+    return _literals(route, range_predicate([c.name for c in route.origin.key_columns], keys))
+
+
+def build_keys_read(route: Route, keys: Sequence[Key]) -> str:
+    """Row count and the literals of the rows with these keys."""
+    return _literals(route, keys_predicate([c.name for c in route.origin.key_columns], keys))
+
+
+def build_replace_prefix(route: Route) -> bytes:
+    """What stands before the row literals of a write."""
+    names = quote_columns(carried.destination.name for carried in route.columns)
+    return f"REPLACE INTO {quote_table(route.destination.name)} ({names}) VALUES ".encode()
+
+
+def build_delete(route: Route, keys: Sequence[Key]) -> str:
+    """Delete the destination's rows with these keys of the origin."""
+    return f"DELETE FROM {quote_table(route.destination.name)} WHERE {keys_predicate(route.destination_key, keys)}"
+
+
+def build_truncate(table: TableName) -> str:
+    """Empty a table."""
+    return f"TRUNCATE TABLE {quote_table(table)}"
+
+
+# --- comparison -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One side's half of a comparison: the same columns of a route, computed alike on both sides."""
+
+    table: Table
+    key_columns: tuple[str, ...]
+    columns: tuple[Column, ...]
+    values: tuple[tuple[str, str], ...]
+    where: str | None
+
+    @property
+    def digest(self) -> str:
+        """The row digest as a BIGINT UNSIGNED expression."""
+        return digest_expression(self.columns, dict(self.values))
+
+
+_CAST = {
+    "datetime": "DATETIME({fraction})", "timestamp": "DATETIME({fraction})", "time": "TIME({fraction})",
+    "date": "DATE", "decimal": "DECIMAL({precision},{scale})",
+}  # fmt: skip
+
+
+def _cast(column: Column, sql: str) -> str:
+    """``sql`` as the type of ``column``, so that its text is the one a stored value has."""
+    target = _CAST.get(column.data_type)
+    if target is None:
+        return sql
+    filled = target.format(fraction=column.fraction_digits, precision=column.precision, scale=column.scale)
+    return f"CAST({sql} AS {filled})"
+
+
+def _comparable(carried: CarriedColumn) -> tuple[Column, str]:
+    """Like ``_typing``, with a cast where origin and destination print equal values differently."""
+    column, sql = _typing(carried)
+    origin, destination = carried.origin, carried.destination
+    shape = ("data_type", "fraction_digits", "precision", "scale")
+    if origin is not None and all(getattr(origin, name) == getattr(destination, name) for name in shape):
+        return column, sql
+    return replace(destination, name=column.name), _cast(destination, sql)
+
+
+def compare_origin(route: Route, columns: Sequence[CarriedColumn]) -> Comparison:
+    """The origin's half, over these columns of the route."""
+    typed = [_comparable(carried) for carried in columns]
+    names = tuple(column.name for column in route.origin.key_columns)
+    values = tuple((column.name, sql) for column, sql in typed)
+    return Comparison(route.origin, names, tuple(column for column, _ in typed), values, route.where)
+
+
+def compare_destination(route: Route, columns: Sequence[CarriedColumn]) -> Comparison:
+    """The destination's half; literals take the type that the origin's half takes."""
+    typed = [_comparable(carried)[0] for carried in columns]
+    values = tuple((column.name, quote_identifier(column.name)) for column in typed)
+    return Comparison(route.destination, route.destination_key, tuple(typed), values, None)
+
+
+def _key_literals(half: Comparison) -> str:
+    return key_expression([half.table.column(name) for name in half.key_columns])
+
+
+def build_range_digest(half: Comparison, keys: KeyRange) -> str:
+    """Row count and XOR of the row digests in a range."""
+    predicate = _where(range_predicate(half.key_columns, keys), half.where)
+    return f"SELECT COUNT(*), BIT_XOR({half.digest}) FROM {quote_table(half.table.name)} WHERE {predicate}"
+
+
+def build_row_digests(half: Comparison, keys: KeyRange) -> str:
+    """Key and digest of every row in a range."""
+    predicate = _where(range_predicate(half.key_columns, keys), half.where)
+    return f"SELECT {_key_literals(half)}, {half.digest} FROM {quote_table(half.table.name)} WHERE {predicate}"
+
+
+def build_key_digests(half: Comparison, keys: Sequence[Key]) -> str:
+    """Key and digest of the rows with these keys."""
+    predicate = _where(keys_predicate(half.key_columns, keys), half.where)
+    return f"SELECT {_key_literals(half)}, {half.digest} FROM {quote_table(half.table.name)} WHERE {predicate}"
+
+
+def build_column_values(half: Comparison, key: Key) -> str:
+    """The literal of every compared column of one row."""
+    values = dict(half.values)
+    literals = ", ".join(literal_expression(column, values[column.name]) for column in half.columns)
+    predicate = _where(keys_predicate(half.key_columns, [key]), half.where)
+    return f"SELECT {literals} FROM {quote_table(half.table.name)} WHERE {predicate}"
+
+
+# --- cascades ---------------------------------------------------------------------------------------------------
+
+
+def build_children_lookup(child: Table, foreign_key: ForeignKey, parent: Table, parent_keys: Sequence[Key]) -> str:
+    """Keys of the rows of ``child`` that reference these rows of ``parent`` through ``foreign_key``.
+
+    Where the referenced columns are the parent's key, the parent's row need not exist any more.
+    """
+    key = _key_of(child)
+    referenced = {name.casefold(): own for own, name in zip(foreign_key.columns, foreign_key.referenced_columns, strict=True)}
+    parent_key = [column.name for column in parent.key_columns]
+    if {name.casefold() for name in parent_key} == set(referenced):
+        own = [referenced[name.casefold()] for name in parent_key]
+        return f"SELECT {key} FROM {quote_table(child.name)} WHERE {keys_predicate(own, parent_keys)}"
+    pairs = " AND ".join(
+        f"c.{quote_identifier(own)} = p.{quote_identifier(name)}"
+        for own, name in zip(foreign_key.columns, foreign_key.referenced_columns, strict=True)
+    )
+    carried = ", ".join(f"c.{quote_identifier(column.name)}" for column in child.key_columns)
+    inner = (
+        f"SELECT {carried} FROM {quote_table(child.name)} c JOIN "
+        f"(SELECT * FROM {quote_table(parent.name)} WHERE {keys_predicate(parent_key, parent_keys)}) p ON {pairs}"
+    )
+    return f"SELECT {key} FROM ({inner}) AS children"
+
+
+def _key_of(table: Table) -> str:
+    return key_expression(table.key_columns)
