@@ -1,8 +1,8 @@
 """What the operator writes in ``dbmigrate.toml``: its shape, its reading and its complaints.
 
-Apart from everything else because every layer above reads these values and none may guess them. ``models``
-is the shape; ``describing`` says in words what each key accepts; ``loading`` turns a file into a ``Config`` or
-into one error with every problem; ``template`` writes the first file.
+Apart from everything else because every layer above reads these values and none may guess them. ``models``,
+``servers`` and ``windows`` are the shape; ``describing`` says in words what each key accepts; ``loading``
+turns a file into a ``Config`` or into one error with every problem; ``template`` writes the first file.
 """
 
 from dbmigrate.config.loading import load_config
@@ -15,15 +15,14 @@ from dbmigrate.config.models import (
     FenceKind,
     GatesSection,
     MigrationSection,
-    ServerSection,
     TableOptions,
     TablesSection,
     ThrottleSection,
-    TimeWindow,
-    TlsMode,
-    TlsSection,
     VerifySection,
 )
+from dbmigrate.config.servers import ServerSection, TlsMode, TlsSection
+from dbmigrate.config.template import render_template
+from dbmigrate.config.windows import TimeWindow
 
 __all__ = [
     "AppSection",
@@ -43,4 +42,5 @@ __all__ = [
     "TlsSection",
     "VerifySection",
     "load_config",
+    "render_template",
 ]
