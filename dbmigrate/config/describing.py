@@ -86,18 +86,14 @@ def find_field(path: Sequence[str | int]) -> tuple[type[BaseModel], FieldInfo | 
     """The innermost model on ``path`` and the field its next part names (None: there is no such key)."""
     model: type[BaseModel] = Config
     field: FieldInfo | None = None
-    rest = iter(path)
-    for part in rest:
-        field = _fields(model).get(str(part))
-        if field is None:
-            return model, None
-        section, is_by_name = section_of(field)
-        if section is None:
-            return model, field
-        if is_by_name and next(rest, None) is None:
-            return model, field
-        model = section
-        field = None if part != path[-1] else field
+    parts = [str(part) for part in path]
+    while parts:
+        key, *parts = parts
+        field = _fields(model).get(key)
+        section, is_by_name = section_of(field) if field else (None, False)
+        if section is None or len(parts) <= int(is_by_name):
+            break
+        model, parts = section, parts[int(is_by_name) :]
     return model, field
 
 

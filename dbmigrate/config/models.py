@@ -177,11 +177,15 @@ class ThrottleSection(Section):
         description="Pause while a replica of the target is further behind.",
         examples=[5.0],
     )
-    windows: Windows = Annotated[
-        tuple[Annotated[TimeWindow, BeforeValidator(_parse_window)], ...],
-        Field(strict=False),
-        Accepts('a list of windows such as "22:00-06:00"'),
-    ]
+    windows: Windows = Field(
+        default=(),
+        description="Times of day in UTC, `HH:MM-HH:MM`, in which rows are copied; outside them only changes "
+        "are followed. None means always.",
+        examples=[["22:00-06:00"]],
+    )
+    max_rows_per_second: int | None = Field(
+        default=None, ge=1, description="Upper bound of rows copied, over all workers.", examples=[20000]
+    )
 
     def is_open(self, at: datetime) -> bool:
         """Whether rows may be copied at the aware time ``at``."""

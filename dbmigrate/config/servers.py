@@ -132,7 +132,7 @@ class ServerSection(Section):
         default=None,
         description="File that holds the password; line ends after it are ignored. Read again for every "
         "connection, so the secret can rotate during a run.",
-        examples=["/run/secrets/source-password"],
+        examples=["/run/secrets/db-password"],
     )
     tls: Annotated[
         TlsSection | None,

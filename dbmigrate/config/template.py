@@ -34,7 +34,7 @@ def render_template(
         ("target", "url"): target_url,
         ("target", "password_env"): "TARGET_PASSWORD",
     }
-    paragraphs = ["# Lines that begin with # show defaults and examples. See docs/configuration.md."]
+    paragraphs = ["# A line such as #workers = 4 shows a default or an example. See docs/configuration.md."]
     # [source.tls] and [target.tls] are shown as the one-line form in their section.
     tables = (table for table in list_tables() if not table.name.endswith(".tls"))
     paragraphs.extend("\n".join(_render_table(table, chosen)) for table in tables)
@@ -44,20 +44,22 @@ def render_template(
 
 
 def _render_table(table: OptionTable, chosen: Mapping[tuple[str, str], str]) -> Iterator[str]:
-    is_example = TABLE_PLACEHOLDER in table.name
-    yield from _comment(table.description)
-    yield f"{'# ' if is_example else ''}[{table.name}]"
+    # The second server has the same keys: what they mean is said once.
+    is_repeated = table.name == "target"
+    yield from _comment("The keys are those of [source]." if is_repeated else table.description)
+    yield f"{'#' if TABLE_PLACEHOLDER in table.name else ''}[{table.name}]"
     for option in table.options:
         if option.key == "by_name":
             continue
-        yield from _comment(option.description)
+        if not is_repeated:
+            yield from ("", *_comment(option.description))
         value = chosen.get((table.name, option.key))
         yield _render_option(option) if value is None else f"{option.key} = {format_toml(value)}"
 
 
 def _render_option(option: Option) -> str:
     shown = option.default if option.default not in ("", "[]", "{}") else option.example
-    return f"# {option.key} = {shown}"
+    return f"#{option.key} = {shown}"
 
 
 def _comment(text: str) -> list[str]:
