@@ -68,6 +68,13 @@ class Route:
         """The origin's table: the name under which its keys are pending."""
         return self.origin.name
 
+    def destination_name(self, origin_column: str) -> str:
+        """What an origin's column is called on the destination; its own name where it is not carried as it is."""
+        for carried in self.columns:
+            if carried.origin is not None and carried.origin.name.casefold() == origin_column.casefold():
+                return carried.destination.name
+        return origin_column
+
     @property
     def allows_parallel_batches(self) -> bool:
         """Whether two batches of this table may be written at once.

@@ -18,6 +18,7 @@ from dbmigrate.domain.schema import TableName
 from dbmigrate.mysql.heartbeat import CONTROL_SCHEMA, CREATE_HEARTBEAT
 from dbmigrate.mysql.identifiers import quote_identifier, quote_string, quote_table
 from dbmigrate.mysql.sessions import Session
+from dbmigrate.mysql.tenure import CREATE_RUNNER
 
 FENCE_TABLE = TableName(CONTROL_SCHEMA, "fence")
 GUARD_PREFIX = "dbmigrate_guard_"
@@ -48,6 +49,7 @@ def create_fence_tables(session: Session) -> None:
     )
     session.execute(CREATE_HEARTBEAT, doing="heartbeat table")
     session.execute(_CREATE_FENCE, doing="fence table")
+    session.execute(CREATE_RUNNER, doing="runner table")
 
 
 def drop_control_schema(session: Session) -> None:

@@ -222,6 +222,14 @@ def build_key_digests(half: Comparison, keys: Sequence[Key]) -> str:
     return f"SELECT {_key_literals(half)}, {half.digest} FROM {quote_table(half.table.name)} WHERE {predicate}"
 
 
+def build_range_values(half: Comparison, keys: KeyRange) -> str:
+    """Key and the literals of the compared columns of every row in a range."""
+    values = dict(half.values)
+    literals = ", ".join(literal_expression(column, values[column.name]) for column in half.columns)
+    predicate = _where(range_predicate(half.key_columns, keys), half.where)
+    return f"SELECT {_key_literals(half)}, {literals} FROM {quote_table(half.table.name)} WHERE {predicate}"
+
+
 def build_column_values(half: Comparison, key: Key) -> str:
     """The literal of every compared column of one row."""
     values = dict(half.values)

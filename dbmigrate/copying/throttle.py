@@ -1,0 +1,108 @@
+"""Sparing the servers: when the copy must hold its breath.
+
+Fails closed: a load that cannot be read counts as too high. Apart from the copier because the verifier's chunks obey
+the same limits.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Protocol
+
+from dbmigrate.domain.errors import DbmigrateError
+
+
+class Limits(Protocol):
+    """What the operator allows; ``config.ThrottleSection`` is one."""
+
+    @property
+    def max_threads_running(self) -> int | None: ...
+    @property
+    def max_replica_lag_seconds(self) -> float | None: ...
+    @property
+    def max_rows_per_second(self) -> int | None: ...
+    def is_open(self, at: datetime) -> bool:
+        """Whether work is allowed at this time."""
+
+
+class Throttle:
+    """Decides before every chunk whether it may start. Thread-safe.
+
+    ``load_readings`` give the number of running threads of each server, ``lag_readings`` the lag in seconds of
+    each watched replica; readings are cached for half a second.
+    """
+
+    def __init__(
+        self,
+        limits: Limits,
+        *,
+        load_readings: Sequence[Callable[[], int]],
+        lag_readings: Sequence[Callable[[], float]] = (),
+        clock: Callable[[], float],
+        now: Callable[[], datetime],
+        sleep: Callable[[float], object],
+    ) -> None:
+        self._limits = limits
+        self._load_readings = load_readings
+        self._lag_readings = lag_readings
+        self._clock = clock
+        self._now = now
+        self._sleep = sleep
+        self._lock = threading.Lock()
+        self._checked_at = float("-inf")
+        self._reason = ""
+        self._may_start_at = float("-inf")
+        self.is_paused = False
+
+    @property
+    def reason(self) -> str:
+        """Why work waits now; empty when it does not."""
+        return "paused by the operator" if self.is_paused else self._reason
+
+    def wait(self, should_stop: Callable[[], bool]) -> None:
+        """Return when a chunk may start, or when ``should_stop``."""
+        while not should_stop():
+            wait_seconds = self._wait_seconds()
+            if wait_seconds <= 0:
+                return
+            self._sleep(min(wait_seconds, 0.25))
+
+    def record_rows(self, rows: int) -> None:
+        """Account for copied rows, for the limit in rows per second."""
+        rate = self._limits.max_rows_per_second
+        if rate:
+            with self._lock:
+                self._may_start_at = max(self._may_start_at, self._clock()) + rows / rate
+
+    def _wait_seconds(self) -> float:
+        with self._lock:
+            now = self._clock()
+            if now - self._checked_at >= 0.5:
+                self._checked_at, self._reason = now, self._find_reason()
+            if self.is_paused or self._reason:
+                return 0.25
+            return self._may_start_at - now
+
+    def _find_reason(self) -> str:
+        if not self._limits.is_open(self._now()):
+            return "outside the allowed time windows"
+        try:
+            return self._find_load() or self._find_lag()
+        except DbmigrateError as fault:
+            return f"the load cannot be read: {fault.message}"
+
+    def _find_load(self) -> str:
+        limit = self._limits.max_threads_running
+        if limit is None:
+            return ""
+        highest = max((read() for read in self._load_readings), default=0)
+        return f"{highest} threads running, limit {limit}" if highest > limit else ""
+
+    def _find_lag(self) -> str:
+        limit = self._limits.max_replica_lag_seconds
+        if limit is None:
+            return ""
+        highest = max((read() for read in self._lag_readings), default=0.0)
+        return f"replica lag {highest:.1f} s, limit {limit:.1f} s" if highest > limit else ""

@@ -1,0 +1,92 @@
+"""Moving rows: literals out of the origin, literals into the destination, and nothing lost in between.
+
+Copier and flush share these three verbs so that the checks that make them exact (row counts, warnings, truncated
+results) exist once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dbmigrate.domain.errors import FatalError
+from dbmigrate.domain.keys import Key
+from dbmigrate.domain.routes import Route
+from dbmigrate.mysql.sessions import Session
+from dbmigrate.mysql.statements import KeyRange, build_chunk_read, build_delete, build_keys_read, build_replace_prefix
+
+_RECORDS = re.compile(r"Records: (\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class RowLiterals:
+    """Rows as the origin formatted them: ``(…),(…)``. ``text`` is empty where ``count`` is 0."""
+
+    count: int
+    text: bytes
+
+
+class ResultCutError(Exception):
+    """The rows asked for do not fit one result; ask for fewer. Never seen outside copier and flush."""
+
+
+def read_range(session: Session, route: Route, keys: KeyRange) -> RowLiterals:
+    """The literals of every row in a key range.
+
+    Raises:
+        ResultCutError: the server cut the result.
+    """
+    return _read_literals(session, build_chunk_read(route, keys), f"reading rows of {route.name}")
+
+
+def read_keys(session: Session, route: Route, keys: Sequence[Key]) -> RowLiterals:
+    """The literals of the rows that exist among these keys.
+
+    Raises:
+        ResultCutError: the server cut the result.
+    """
+    return _read_literals(session, build_keys_read(route, keys), f"reading keys of {route.name}")
+
+
+def _read_literals(session: Session, sql: str, doing: str) -> RowLiterals:
+    result = session.execute(sql, doing=doing)
+    count, text = int(result.rows[0][0] or 0), result.rows[0][1]
+    if result.warnings:
+        # GROUP_CONCAT cuts at max_allowed_packet with a warning; it may also give NULL for an oversized row.
+        raise ResultCutError(doing)
+    if count and text is None:
+        raise FatalError(f"{doing}: a row has no literal", place=session.place, hint="report the table's definition")
+    return RowLiterals(count, text or b"")
+
+
+def write_rows(session: Session, route: Route, rows: RowLiterals, *, max_packet_bytes: int) -> None:
+    """REPLACE the rows into the destination, in the caller's transaction or as one of its own.
+
+    Raises:
+        ResultCutError: they do not fit one statement.
+        FatalError: the server warned, or wrote another number of rows than were read.
+    """
+    if not rows.count:
+        return
+    prefix = build_replace_prefix(route)
+    if len(prefix) + len(rows.text) + 16 > max_packet_bytes:
+        raise ResultCutError(f"writing rows of {route.destination.name}")
+    result = session.execute_exactly(prefix + rows.text, doing=f"writing rows of {route.destination.name}")
+    found = _RECORDS.search(result.message)
+    written = int(found[1]) if found else 1
+    if written != rows.count:
+        raise FatalError(
+            f"{rows.count} rows were read but {written} written", place=str(route.destination.name),
+            hint="nothing was committed; report this",
+        )  # fmt: skip
+
+
+def delete_keys(session: Session, route: Route, keys: Sequence[Key]) -> None:
+    """Delete the destination's rows with these keys, in the caller's transaction."""
+    session.execute_exactly(build_delete(route, keys), doing=f"deleting rows of {route.destination.name}")
+
+
+def read_max_packet(session: Session) -> int:
+    """The largest statement the server takes, in bytes."""
+    return int(session.fetch_value("SELECT @@max_allowed_packet") or 0)

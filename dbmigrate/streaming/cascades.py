@@ -1,0 +1,101 @@
+"""Rows that foreign keys change without events.
+
+Most versions log nothing for the child rows that ON DELETE/UPDATE CASCADE and SET NULL change. Before a parent is
+flushed, the children that reference it are looked up on both sides and become pending too, and their children.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from dbmigrate.domain.keys import Key
+from dbmigrate.domain.routes import Route
+from dbmigrate.domain.schema import ForeignKey, Table, TableName
+from dbmigrate.mysql.sessions import SessionPool
+from dbmigrate.mysql.statements import build_children_lookup
+
+LOOKUP_KEYS = 1_000
+
+Keys = dict[TableName, dict[Key, None]]
+
+
+class Cascades:
+    """The cascading foreign keys among the routed tables, and the lookups along them."""
+
+    def __init__(self, routes: Sequence[Route]) -> None:
+        self._routes = {route.name: route for route in routes}
+        self._by_parent: dict[TableName, list[ForeignKey]] = {}
+        for route in routes:
+            for foreign_key in route.origin.foreign_keys:
+                if foreign_key.is_cascading and foreign_key.referenced_table in self._routes:
+                    self._by_parent.setdefault(foreign_key.referenced_table, []).append(foreign_key)
+
+    def find_descendants(self, tables: Mapping[TableName, object]) -> set[TableName]:
+        """These tables and every table that a change in them can cascade to."""
+        found: set[TableName] = set()
+        open_tables = list(tables)
+        while open_tables:
+            table = open_tables.pop()
+            if table not in found:
+                found.add(table)
+                open_tables += [fk.table for fk in self._by_parent.get(table, ())]
+        return found
+
+    def add_children(self, keys: Keys, *, origin: SessionPool, destination: SessionPool) -> int:
+        """Add to ``keys`` the children, on either side, of every parent in it, down to the last generation.
+
+        Returns the number of keys added.
+        """
+        added = 0
+        fresh: Keys = {table: dict(found) for table, found in keys.items() if table in self._by_parent}
+        while fresh:
+            following: Keys = {}
+            for parent, parent_keys in fresh.items():
+                for foreign_key in self._by_parent.get(parent, ()):
+                    for child_key in self._look_up(foreign_key, list(parent_keys), origin, destination):
+                        if child_key not in keys.setdefault(foreign_key.table, {}):
+                            keys[foreign_key.table][child_key] = None
+                            following.setdefault(foreign_key.table, {})[child_key] = None
+                            added += 1
+            fresh = {table: found for table, found in following.items() if table in self._by_parent}
+        for table in [table for table, found in keys.items() if not found]:
+            del keys[table]
+        return added
+
+    def _look_up(
+        self, foreign_key: ForeignKey, parent_keys: list[Key], origin: SessionPool, destination: SessionPool
+    ) -> set[Key]:
+        found: set[Key] = set()
+        for start in range(0, len(parent_keys), LOOKUP_KEYS):
+            some = parent_keys[start : start + LOOKUP_KEYS]
+            found |= self._look_up_side(origin, foreign_key, some, on_destination=False)
+            found |= self._look_up_side(destination, foreign_key, some, on_destination=True)
+        return found
+
+    def _look_up_side(
+        self, pool: SessionPool, foreign_key: ForeignKey, keys: Sequence[Key], *, on_destination: bool
+    ) -> set[Key]:
+        child, parent = self._routes[foreign_key.table], self._routes[foreign_key.referenced_table]
+        statement = build_children_lookup(
+            _as_seen(child, on_destination), _renamed(foreign_key, child, parent, on_destination),
+            _as_seen(parent, on_destination), keys,
+        )  # fmt: skip
+        with pool.borrow() as session:
+            rows = session.execute(statement, doing=f"looking up children in {child.name}").rows
+        return {row[0] for row in rows if row[0] is not None}
+
+
+def _as_seen(route: Route, on_destination: bool) -> Table:
+    return route.destination if on_destination else route.origin
+
+
+def _renamed(foreign_key: ForeignKey, child: Route, parent: Route, on_destination: bool) -> ForeignKey:
+    """The foreign key in the destination's own column names, where columns were renamed on the way."""
+    if not on_destination:
+        return foreign_key
+    return replace(
+        foreign_key,
+        columns=tuple(child.destination_name(name) for name in foreign_key.columns),
+        referenced_columns=tuple(parent.destination_name(name) for name in foreign_key.referenced_columns),
+    )

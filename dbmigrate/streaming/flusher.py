@@ -1,0 +1,124 @@
+"""Making pending keys equal: barrier, re-read by key, REPLACE what exists, delete what does not.
+
+Rounds of one stream never overlap, the batches inside a round share no key, and a table whose batches could disturb
+each other is flushed one batch after the other; so no two batches with the same key ever run at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import Executor, Future, wait
+
+from dbmigrate.domain.keys import Key
+from dbmigrate.domain.routes import Route
+from dbmigrate.domain.schema import TableName
+from dbmigrate.domain.steps import StepHook, no_step
+from dbmigrate.mysql.faults import TooLargeError
+from dbmigrate.mysql.servers import Server
+from dbmigrate.mysql.statements import build_truncate
+from dbmigrate.mysql.tenure import Tenure
+from dbmigrate.mysql.transfer import ResultCutError, delete_keys, read_keys, write_rows
+from dbmigrate.streaming.cascades import Cascades, Keys
+from dbmigrate.streaming.pending import Snapshot
+
+BATCH_KEYS = 1_000
+BATCH_BYTES = 4 * 1024 * 1024
+
+WaitForChunks = Callable[[Collection[TableName]], None]
+
+
+class Flusher:
+    """Flushes snapshots of pending keys, in rounds."""
+
+    def __init__(
+        self,
+        routes: Sequence[Route],
+        *,
+        origin: Server,
+        destination: Server,
+        tenure: Tenure,
+        executor: Executor,
+        wait_for_chunks: WaitForChunks = lambda tables: None,
+        on_step: StepHook = no_step,
+    ) -> None:
+        self._routes = {route.name: route for route in routes}
+        self._cascades = Cascades(routes)
+        self._origin, self._destination = origin, destination
+        self._tenure, self._executor = tenure, executor
+        self._wait_for_chunks, self._on_step = wait_for_chunks, on_step
+        self._batch_keys = {name: _first_batch_keys(route) for name, route in self._routes.items()}
+        self._passes = {name: route.allows_parallel_batches for name, route in self._routes.items()}
+
+    def flush(self, snapshot: Snapshot) -> Keys:
+        """Make every key of the snapshot equal; returns the keys written or deleted, cascaded ones included.
+
+        Raises:
+            DbmigrateError: some batches may be written, none is lost: put the snapshot back and flush it again.
+        """
+        keys: Keys = {table: dict(found) for table, found in snapshot.keys.items() if table in self._routes}
+        self._on_step("flush.begin")
+        self._wait_for_chunks(self._cascades.find_descendants({**keys, **dict.fromkeys(snapshot.truncated)}))
+        self._on_step("flush.chunks_done")
+        self._origin.heartbeat.pass_barrier()
+        self._on_step("flush.barrier")
+        for table in snapshot.truncated:
+            self._truncate(table)
+        self._cascades.add_children(keys, origin=self._origin.pool, destination=self._destination.pool)
+        self._run([task for table, found in keys.items() for task in self._tasks(table, list(found))])
+        return keys
+
+    def _truncate(self, table: TableName) -> None:
+        with self._destination.pool.borrow() as session:
+            session.execute(build_truncate(self._routes[table].destination.name), doing=f"truncating {table}")
+
+    def _tasks(self, table: TableName, keys: list[Key]) -> list[Callable[[], None]]:
+        """Work that may run at the same time: one task a batch, or one for all where batches may not overlap."""
+        size = self._batch_keys[table]
+        batches = [keys[start : start + size] for start in range(0, len(keys), size)]
+        if self._passes[table]:
+            return [lambda batch=batch: self._flush_batch(table, batch) for batch in batches]  # type: ignore[misc]
+        return [lambda: [self._flush_batch(table, batch) for batch in batches] and None]
+
+    def _run(self, tasks: list[Callable[[], None]]) -> None:
+        if len(tasks) == 1:
+            tasks[0]()  # saves the hand-over to another thread: most rounds of a quiet shop are one batch
+            return
+        futures: list[Future[None]] = [self._executor.submit(task) for task in tasks]
+        wait(futures)
+        for future in futures:
+            future.result()
+
+    def _flush_batch(self, table: TableName, keys: Sequence[Key]) -> None:
+        route = self._routes[table]
+        try:
+            self._destination.retry.retrying(lambda: self._transfer_batch(route, keys), idempotent=True)
+        except ResultCutError as cut:
+            if len(keys) == 1:
+                raise TooLargeError(
+                    "a row is too large to move", place=str(table), cause=f"the row with key {keys[0].decode()}",
+                    hint="raise max_allowed_packet on both servers (a binary value needs twice its size)",
+                ) from cut  # fmt: skip
+            self._batch_keys[table] = max(1, min(self._batch_keys[table], len(keys) // 2))
+            middle = len(keys) // 2
+            self._flush_batch(table, keys[:middle])
+            self._flush_batch(table, keys[middle:])
+
+    def _transfer_batch(self, route: Route, keys: Sequence[Key]) -> None:
+        with self._origin.pool.borrow() as session:
+            rows = read_keys(session, route, keys)
+        self._on_step("flush.batch.read")
+        with self._destination.pool.borrow() as session, self._tenure.transaction(session):
+            if rows.count < len(keys):
+                # Some keys are gone, or mean the same row under a collation: delete first, then write what exists.
+                delete_keys(session, route, keys)
+            write_rows(session, route, rows, max_packet_bytes=self._destination.max_packet_bytes)
+            self._on_step("flush.batch.written")
+        self._on_step("flush.batch.committed")
+
+
+def _first_batch_keys(route: Route) -> int:
+    table = route.origin
+    row_bytes = table.data_bytes // table.estimated_rows if table.estimated_rows else 0
+    return max(1, min(BATCH_KEYS, BATCH_BYTES // row_bytes)) if row_bytes else BATCH_KEYS
+
+

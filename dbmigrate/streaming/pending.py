@@ -1,0 +1,125 @@
+"""The keys that changed and are not yet equal, and how far the binlog has been read.
+
+The one place where the reading and the flushing thread meet. A snapshot takes the keys together with the position
+that they reach, so a checkpoint can never be ahead of a pending key.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from dbmigrate.domain.keys import Key
+from dbmigrate.domain.positions import Position
+from dbmigrate.domain.schema import TableName
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything delivered up to now: flush it, and ``position`` and ``beat`` have been reached."""
+
+    keys: Mapping[TableName, dict[Key, None]]
+    truncated: tuple[TableName, ...]
+    position: Position
+    beat: int
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing needs to be written."""
+        return not self.keys and not self.truncated
+
+
+@dataclass
+class _Contents:
+    keys: dict[TableName, dict[Key, None]] = field(default_factory=dict)
+    truncated: list[TableName] = field(default_factory=list)
+
+
+class PendingKeys:
+    """Pending keys by table, coalesced: ten changes of a row are one key. Thread-safe."""
+
+    def __init__(self, position: Position, *, beat: int = 0, most_keys: int = 2_000_000) -> None:
+        self._condition = threading.Condition()
+        self._contents = _Contents()
+        self._position = position
+        self._beat = beat
+        self._most_keys = most_keys
+        self._taken_keys = 0
+        self._changed = False
+
+    def add(self, keys: Mapping[TableName, Iterable[Key]], position: Position, beat: int | None) -> None:
+        """Add delivered keys and the boundary that their delivery reached."""
+        with self._condition:
+            for table, found in keys.items():
+                self._contents.keys.setdefault(table, {}).update(dict.fromkeys(found))
+            self._position = position
+            if beat is not None:
+                self._beat = max(self._beat, beat)
+            self._changed = True
+            self._condition.notify_all()
+
+    def add_truncated(self, table: TableName, position: Position) -> None:
+        """The origin emptied a table: its earlier keys are moot."""
+        with self._condition:
+            self._contents.keys.pop(table, None)
+            self._contents.truncated.append(table)
+            self._position = position
+            self._changed = True
+            self._condition.notify_all()
+
+    def take(self) -> Snapshot:
+        """Everything pending, which counts as backlog until ``finish`` or ``put_back``."""
+        with self._condition:
+            contents, self._contents = self._contents, _Contents()
+            self._changed = False
+            self._taken_keys = sum(map(len, contents.keys.values()))
+            return Snapshot(contents.keys, tuple(contents.truncated), self._position, self._beat)
+
+    def finish(self) -> None:
+        """The last snapshot is equal on both sides."""
+        with self._condition:
+            self._taken_keys = 0
+            self._condition.notify_all()
+
+    def put_back(self, snapshot: Snapshot) -> None:
+        """The last snapshot could not be flushed: its keys are pending again, before newer ones."""
+        with self._condition:
+            for table, keys in snapshot.keys.items():
+                self._contents.keys[table] = {**keys, **self._contents.keys.get(table, {})}
+            self._contents.truncated[:0] = snapshot.truncated
+            self._taken_keys = 0
+            self._changed = True
+            self._condition.notify_all()
+
+    @property
+    def backlog(self) -> int:
+        """Keys not yet equal, those being flushed included."""
+        with self._condition:
+            return self._taken_keys + sum(map(len, self._contents.keys.values()))
+
+    @property
+    def position(self) -> Position:
+        """The last transaction boundary delivered."""
+        with self._condition:
+            return self._position
+
+    def wait_for_change(self, timeout_seconds: float) -> None:
+        """Return when something was added since the last ``take``, or after the timeout."""
+        with self._condition:
+            self._condition.wait_for(lambda: self._changed, timeout_seconds)
+
+    def wait_for_room(self, should_stop: Callable[[], bool]) -> None:
+        """Hold the reader back while too many keys are pending: memory stays bounded, the binlog keeps the rest."""
+        with self._condition:
+            while not should_stop():
+                waiting = sum(map(len, self._contents.keys.values()))
+                if waiting < self._most_keys and not self._contents.truncated:
+                    return
+                self._condition.wait(0.1)
+
+    def wake(self) -> None:
+        """Let waiting threads look at their stop conditions."""
+        with self._condition:
+            self._changed = True
+            self._condition.notify_all()

@@ -1,0 +1,278 @@
+"""One direction of the change stream, running: a thread reads the binlog, a thread flushes, a thread beats.
+
+The checkpoint is saved after the flush it stands for and is never ahead of a pending key, so a crash at any moment
+costs re-reading and nothing else.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from dbmigrate.domain.errors import DbmigrateError, FatalError, TransientError
+from dbmigrate.domain.keys import Key
+from dbmigrate.domain.positions import Position
+from dbmigrate.domain.routes import Direction, Route
+from dbmigrate.domain.schema import Column, Index, Table, TableName
+from dbmigrate.domain.steps import StepHook, no_step
+from dbmigrate.mysql.binlog import BinlogReader, Delivery, SchemaChanged, Truncated
+from dbmigrate.mysql.control import ControlStore, StreamCheckpoint
+from dbmigrate.mysql.heartbeat import HEARTBEAT_TABLE, parse_beat
+from dbmigrate.mysql.servers import Server
+from dbmigrate.streaming.flusher import Flusher
+from dbmigrate.streaming.pending import PendingKeys
+from dbmigrate.streaming.touched import TouchedKeys
+
+log = logging.getLogger(__name__)
+
+READ_TIMEOUT_SECONDS = 0.25
+CHECKPOINT_SECONDS = 1.0
+BEAT_SECONDS = 0.5
+RECONNECT_SECONDS = 120.0
+
+_HEARTBEAT_AS_TABLE = Table(
+    name=HEARTBEAT_TABLE,
+    engine="InnoDB",
+    columns=(
+        Column("migration_id", 0, "varchar", "varchar(64)", False, "ascii", "ascii_bin", 64, 64),
+        Column("beat", 1, "bigint", "bigint(20)", False),
+        Column("beaten_at", 2, "datetime", "datetime(6)", False, fraction_digits=6),
+    ),
+    indexes=(),
+    foreign_keys=(),
+    key=Index("PRIMARY", ("migration_id", "beat"), is_unique=True, is_primary=True, prefix_lengths=(None, None)),
+    create_statement="",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamStatus:
+    """Where a stream stands. ``lag_seconds`` is the age of the oldest heartbeat not yet worked off."""
+
+    backlog_keys: int
+    lag_seconds: float
+    rows_streamed: int
+    keys_flushed: int
+    position: Position
+
+
+class DrainTimedOutError(TransientError):
+    """The stream did not reach the mark in time. Nothing is lost: lift the fence and try again."""
+
+
+class Stream:
+    """Follows one server's binlog and keeps another server equal, until stopped.
+
+    A failure of any of its threads ends it; ``require_healthy`` raises what happened.
+    """
+
+    def __init__(
+        self,
+        direction: Direction,
+        routes: Sequence[Route],
+        *,
+        origin: Server,
+        flusher: Flusher,
+        store: ControlStore,
+        start: StreamCheckpoint,
+        server_id: int,
+        clock: Callable[[], float],
+        on_flushed: Callable[[int], None] = lambda keys: None,
+        on_step: StepHook = no_step,
+    ) -> None:
+        self.direction = direction
+        self._origin, self._flusher, self._store = origin, flusher, store
+        self._clock, self._on_flushed, self._on_step = clock, on_flushed, on_step
+        followed: dict[TableName, Table] = {route.name: route.origin for route in routes}
+        self._followed = frozenset(followed)
+        self._reader = BinlogReader(
+            origin.endpoint.connect,
+            version=origin.version,
+            start=start.position,
+            tables={**followed, HEARTBEAT_TABLE: _HEARTBEAT_AS_TABLE},
+            server_id=server_id,
+        )
+        self._pending = PendingKeys(start.position, beat=start.beat)
+        self._progress = threading.Condition()
+        self._reached_beat = start.beat
+        self._reached_position = start.position
+        self._saved_at = clock()
+        self._touched = TouchedKeys()
+        self._rows_streamed = 0
+        self._keys_flushed = 0
+        self._failure: DbmigrateError | None = None
+        self._stopping = threading.Event()
+        self._threads: list[threading.Thread] = []
+
+    # --- life ---
+
+    def start(self) -> None:
+        """Begin to follow and flush."""
+        for work in (self._read_forever, self._flush_forever, self._beat_forever):
+            thread = threading.Thread(
+                target=self._guarded, args=(work,), name=f"{self.direction.value}-{work.__name__.strip('_')}", daemon=True
+            )
+            thread.start()
+            self._threads.append(thread)
+
+    def stop(self) -> None:
+        """End all threads after the batch in hand and save the checkpoint of what has been flushed."""
+        self._stopping.set()
+        self._pending.wake()
+        for thread in self._threads:
+            thread.join()
+        self._reader.close()
+        if self._threads and self._failure is None:
+            self._save_checkpoint()
+
+    def require_healthy(self) -> None:
+        """Raise the failure of the thread that ended the stream, if one did."""
+        if self._failure is not None:
+            raise self._failure
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except DbmigrateError as failure:
+            self._fail(failure)
+        except Exception as fault:
+            log.exception("the stream failed unexpectedly")
+            self._fail(FatalError("the stream failed unexpectedly", cause=f"{type(fault).__name__}: {fault}"))
+
+    def _fail(self, failure: DbmigrateError) -> None:
+        with self._progress:
+            self._failure = self._failure or failure
+            self._stopping.set()
+            self._progress.notify_all()
+        self._pending.wake()
+
+    # --- reading ---
+
+    def _read_forever(self) -> None:
+        lost_at: float | None = None
+        while not self._stopping.is_set():
+            try:
+                delivery = self._reader.read(timeout_seconds=READ_TIMEOUT_SECONDS)
+            except TransientError as fault:
+                lost_at = self._clock() if lost_at is None else lost_at
+                if self._clock() - lost_at > RECONNECT_SECONDS:
+                    raise
+                log.warning("binlog connection lost, resuming at the last transaction: %s", fault.message)
+                self._stopping.wait(0.5)
+                continue
+            lost_at = None
+            if delivery is not None:
+                self._deliver(delivery)
+
+    def _deliver(self, delivery: Delivery) -> None:
+        keys = dict(delivery.keys)
+        beats = [
+            beat
+            for key in keys.pop(HEARTBEAT_TABLE, ())
+            if (beat := parse_beat(key, self._store.migration_id)) is not None
+        ]
+        self._on_step("stream.delivered")
+        self._rows_streamed += delivery.rows
+        self._pending.add(keys, delivery.position, max(beats, default=None))
+        for event in delivery.events:
+            if isinstance(event, SchemaChanged):
+                raise _refuse_schema_change(event)
+            if isinstance(event, Truncated) and event.table in self._followed:
+                self._pending.add_truncated(event.table, delivery.position)
+        self._pending.wait_for_room(self._stopping.is_set)
+
+    # --- flushing ---
+
+    def _flush_forever(self) -> None:
+        while not self._stopping.is_set():
+            self._pending.wait_for_change(READ_TIMEOUT_SECONDS)
+            snapshot = self._pending.take()
+            if not snapshot.is_empty:
+                try:
+                    flushed = self._flusher.flush(snapshot)
+                except BaseException:
+                    self._pending.put_back(snapshot)
+                    raise
+                self._touched.add(flushed)
+                count = sum(map(len, flushed.values()))
+                self._keys_flushed += count
+                self._on_flushed(count)
+            self._pending.finish()
+            self._reach(snapshot.position, snapshot.beat)
+
+    def _reach(self, position: Position, beat: int) -> None:
+        with self._progress:
+            self._reached_position, self._reached_beat = position, max(beat, self._reached_beat)
+            self._progress.notify_all()
+        if self._clock() - self._saved_at >= CHECKPOINT_SECONDS:
+            self._save_checkpoint()
+
+    def _save_checkpoint(self) -> None:
+        with self._progress:
+            checkpoint = StreamCheckpoint(self._reached_position, self._reached_beat)
+        self._on_step("stream.checkpoint")
+        self._store.save_checkpoint(self.direction, checkpoint)
+        self._saved_at = self._clock()
+
+    def _beat_forever(self) -> None:
+        while not self._stopping.wait(BEAT_SECONDS):
+            self._origin.heartbeat.pass_barrier()
+
+    # --- asking ---
+
+    def enqueue(self, keys: Mapping[TableName, Sequence[Key]]) -> None:
+        """Make these rows equal as if they had changed: always harmless."""
+        known = {table: found for table, found in keys.items() if table in self._followed}
+        self._pending.add(known, self._pending.position, None)
+
+    def drain(self, *, timeout_seconds: float) -> Position:
+        """Make the destination equal to the origin as of this call, and return how far that reaches.
+
+        Commits a heartbeat and waits until everything before it has been flushed. With the origin fenced, both
+        sides are equal on return.
+
+        Raises:
+            DrainTimedOutError: nothing is lost.
+            DbmigrateError: the stream has failed.
+        """
+        mark = self._origin.heartbeat.pass_barrier()
+        with self._progress:
+            reached = self._progress.wait_for(
+                lambda: self._failure is not None or self._stopping.is_set() or self._reached_beat >= mark,
+                timeout_seconds,
+            )
+            self.require_healthy()
+            if not reached or self._reached_beat < mark:
+                raise DrainTimedOutError(
+                    f"the stream did not drain within {timeout_seconds:.1f} s", place=self._origin.place,
+                    cause=f"{self._pending.backlog} keys pending", hint="try again when the backlog is lower",
+                )  # fmt: skip
+            return self._reached_position
+
+    @property
+    def touched(self) -> TouchedKeys:
+        """The keys flushed since the last verification, for the verification inside the write pause."""
+        return self._touched
+
+    def save_now(self) -> None:
+        """Save the checkpoint of what has been reached."""
+        self._save_checkpoint()
+
+    def read_status(self) -> StreamStatus:
+        """Backlog, lag and counters as of now."""
+        with self._progress:
+            beat, position = self._reached_beat, self._reached_position
+        lag = self._origin.heartbeat.lag_seconds(beat)
+        return StreamStatus(self._pending.backlog, lag, self._rows_streamed, self._keys_flushed, position)
+
+
+def _refuse_schema_change(event: SchemaChanged) -> FatalError:
+    tables = ", ".join(map(str, event.tables)) or event.schema
+    return FatalError(
+        "the schema of a moving table changed", place=f"{tables} at {event.position}",
+        cause=event.statement[:300],
+        hint="abort and start again with the new schema (`dbmigrate abort`, then `dbmigrate run`); next time make "
+        "the change before the move or after it",
+    )  # fmt: skip

@@ -1,0 +1,196 @@
+"""Walking every table, settling suspects, reporting mismatches.
+
+A suspect becomes a mismatch only if, several times over, the origin's row did not change while the stream passed it
+and the destination's row still differed. What keeps changing is settled by the stream, not by us.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor, wait
+from dataclasses import dataclass, field
+
+from dbmigrate.domain.keys import Key
+from dbmigrate.domain.routes import Route
+from dbmigrate.domain.schema import TableName
+from dbmigrate.domain.steps import StepHook, no_step
+from dbmigrate.mysql.servers import Server
+from dbmigrate.mysql.statements import KeyRange, build_boundary_probe
+from dbmigrate.verifying.comparing import TableComparison
+
+LOOKS = 3
+"""How often a standing row must differ before it is a mismatch."""
+MOVING_LOOKS = 20
+"""How often a row that keeps changing is looked at; then it is left to the stream and counted."""
+SUSPECTS_AT_ONCE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Mismatch:
+    """One row that differs. ``columns`` names what differs; values are not part of a report."""
+
+    table: TableName
+    key: Key
+    columns: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OrphanedRows:
+    """Rows on the destination whose foreign key points nowhere (loads ran with checks off)."""
+
+    table: TableName
+    foreign_key: str
+    rows: int
+
+
+@dataclass
+class Verification:
+    """The result of comparing every table. ``moving`` rows changed too often to be settled one by one."""
+
+    rows: int = 0
+    chunks: int = 0
+    moving: int = 0
+    is_complete: bool = False
+    mismatches: list[Mismatch] = field(default_factory=list)
+    orphans: list[OrphanedRows] = field(default_factory=list)
+    tables: dict[TableName, int] = field(default_factory=dict)
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether everything was compared and nothing differs."""
+        return self.is_complete and not self.mismatches
+
+
+class Verifier:
+    """Compares all tables of a migration.
+
+    ``settle`` returns once everything the origin had committed before the call is on the destination (the
+    stream's drain, or nothing where both sides stand still).
+    """
+
+    def __init__(
+        self,
+        routes: Sequence[Route],
+        *,
+        origin: Server,
+        destination: Server,
+        executor: Executor,
+        pair_executor: Executor,
+        settle: Callable[[], None],
+        chunk_rows: int,
+        wait_to_start: Callable[[Callable[[], bool]], None] = lambda should_stop: None,
+        on_chunk: Callable[[TableName, int], None] = lambda table, rows: None,
+        on_step: StepHook = no_step,
+    ) -> None:
+        self._routes = routes
+        self._origin, self._destination = origin, destination
+        self._executor, self._pair_executor = executor, pair_executor
+        self._settle, self._chunk_rows = settle, chunk_rows
+        self._wait_to_start, self._on_chunk, self._on_step = wait_to_start, on_chunk, on_step
+        self._stopping = threading.Event()
+        self._lock = threading.Lock()
+        self._result = Verification()
+        self._done_up_to: dict[TableName, Key | None] = {}
+
+    def stop(self) -> None:
+        """End after the chunks being compared."""
+        self._stopping.set()
+
+    def run(self, *, skip: Mapping[TableName, int] | None = None) -> Verification:
+        """Compare every table but those in ``skip`` (already compared: name to rows).
+
+        The result is complete unless ``stop`` was called.
+        """
+        skip = skip or {}
+        self._result.tables.update(skip)
+        self._result.rows += sum(skip.values())
+        todo = [route for route in self._routes if route.name not in skip]
+        todo.sort(key=lambda route: -route.origin.data_bytes)
+        futures = [self._executor.submit(self._verify_table, route) for route in todo]
+        wait(futures)
+        for future in futures:
+            future.result()
+        self._result.is_complete = not self._stopping.is_set()
+        return self._result
+
+    @property
+    def result(self) -> Verification:
+        """What has been found so far."""
+        return self._result
+
+    def _verify_table(self, route: Route) -> None:
+        comparison = TableComparison(route, self._origin, self._destination, self._pair_executor)
+        lower: Key | None = None
+        rows = 0
+        while not self._stopping.is_set():
+            self._wait_to_start(self._stopping.is_set)
+            upper = self._find_upper(route, lower)
+            rows += self._verify_range(comparison, KeyRange(lower, upper))
+            if upper is None:
+                with self._lock:
+                    self._result.tables[route.name] = rows
+                return
+            lower = upper
+
+    def _find_upper(self, route: Route, lower: Key | None) -> Key | None:
+        probe = build_boundary_probe(route.origin, KeyRange(lower), self._chunk_rows)
+
+        def verb() -> Key | None:
+            with self._origin.pool.borrow() as session:
+                return session.fetch_value(probe, doing=f"probing {route.name}")
+
+        return self._origin.retry.retrying(verb, idempotent=True)
+
+    def _verify_range(self, comparison: TableComparison, keys: KeyRange) -> int:
+        result = comparison.compare_range(keys)
+        self._on_step("verify.range.compared")
+        if not result.is_equal:
+            suspects = comparison.find_suspects(keys)
+            for start in range(0, len(suspects), SUSPECTS_AT_ONCE):
+                self._judge(comparison, suspects[start : start + SUSPECTS_AT_ONCE])
+        with self._lock:
+            self._result.rows += result.rows
+            self._result.chunks += 1
+        self._on_chunk(comparison.route.name, result.rows)
+        return result.rows
+
+    def verify_keys(self, keys: Mapping[TableName, Sequence[Key]]) -> Verification:
+        """Judge these rows only: what changed since the last complete verification."""
+        for route in self._routes:
+            found = list(keys.get(route.name, ()))
+            if found:
+                comparison = TableComparison(route, self._origin, self._destination, self._pair_executor)
+                for start in range(0, len(found), SUSPECTS_AT_ONCE):
+                    self._judge(comparison, found[start : start + SUSPECTS_AT_ONCE])
+                self._result.rows += len(found)
+        self._result.is_complete = True
+        return self._result
+
+    def _judge(self, comparison: TableComparison, suspects: list[Key]) -> None:
+        """Look at suspects again and again until each is equal, a mismatch, or moving too fast."""
+        standing: dict[Key, int] = dict.fromkeys(suspects, 0)
+        for _ in range(MOVING_LOOKS):
+            if not standing:
+                return
+            keys = list(standing)
+            before = comparison.read_origin_digests(keys)
+            self._settle()
+            destination = comparison.read_destination_digests(keys)
+            after = comparison.read_origin_digests(keys)
+            for key in keys:
+                now = destination.get(key)
+                if now == before.get(key) or now == after.get(key):
+                    del standing[key]
+                elif before.get(key) == after.get(key):
+                    standing[key] += 1
+                    if standing[key] >= LOOKS:
+                        self._report(comparison, key)
+                        del standing[key]
+        with self._lock:
+            self._result.moving += len(standing)
+
+    def _report(self, comparison: TableComparison, key: Key) -> None:
+        mismatch = Mismatch(comparison.route.name, key, comparison.find_differing_columns(key))
+        with self._lock:
+            self._result.mismatches.append(mismatch)
