@@ -146,6 +146,14 @@ def describe(key: str, field: FieldInfo) -> Option:
     )
 
 
+def describe_item(field: FieldInfo) -> str:
+    """What one element of a list accepts."""
+    kind, _ = _unwrap(field.annotation, field.metadata)
+    item, metadata = _unwrap(get_args(kind)[0], [])
+    accepts = next((m for m in metadata if isinstance(m, Accepts)), None)
+    return accepts.words if accepts else _accepted_words(item, metadata)
+
+
 def _accepted_words(kind: Any, metadata: Sequence[Any]) -> str:
     if inspect.isclass(kind) and issubclass(kind, Enum):
         return join_choices([json.dumps(member.value) for member in kind])

@@ -16,6 +16,7 @@ _PART = re.compile(r"""([A-Za-z0-9_-]+)|"((?:[^"\\]|\\.)*)"|'([^']*)'""")
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"|\'[^\']*\'')
 _INLINE_KEY = re.compile(r"[{,]\s*([A-Za-z0-9_-]+)\s*=")
 _LONG_QUOTES = ('"""', "'''")
+_QUOTES_OR_COMMENT = re.compile(rf"{'|'.join(_LONG_QUOTES)}|{_STRING.pattern}|#.*")
 
 
 def find_lines(text: str) -> Mapping[tuple[str, ...], int]:
@@ -31,6 +32,9 @@ def find_lines(text: str) -> Mapping[tuple[str, ...], int]:
             found.setdefault(path, number)
             for inner in _INLINE_KEY.findall(_STRING.sub("", line[key.end() :])):
                 found.setdefault((*path, inner), number)
+    for path, number in tuple(found.items()):
+        for length in range(1, len(path)):
+            found.setdefault(path[:length], number)  # [tables.orders] also begins [tables]
     return found
 
 
@@ -43,7 +47,19 @@ def _lines_outside_long_strings(text: str) -> Iterator[tuple[int, str]]:
     for number, line in enumerate(text.splitlines(), start=1):
         if not inside:
             yield number, line
-        for quotes in _LONG_QUOTES:
-            if inside in ("", quotes) and line.count(quotes) % 2:
-                inside = "" if inside else quotes
-                break
+        inside = _quotes_left_open(line, inside)
+
+
+def _quotes_left_open(line: str, inside: str) -> str:
+    """The long quotes that are open at the end of ``line``, where ``inside`` were at its beginning."""
+    at = 0
+    while True:
+        if inside:
+            end = line.find(inside, at)
+            if end < 0:
+                return inside
+            at = end + len(inside)
+        found = _QUOTES_OR_COMMENT.search(line, at)
+        if found is None:
+            return ""
+        at, inside = found.end(), found[0] if found[0] in _LONG_QUOTES else ""

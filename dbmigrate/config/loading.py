@@ -19,6 +19,7 @@ from pydantic import BaseModel, ValidationError
 
 from dbmigrate.config.describing import (
     describe,
+    describe_item,
     find_field,
     join_choices,
     known_keys,
@@ -172,8 +173,7 @@ def _expected(location: Place, field: FieldInfo | None) -> str:
     if "[key]" in location:
         return "a name that is not empty"
     is_item = isinstance(location[-1], int)
-    words = describe(str(location[-1]), field).accepts
-    return words.removeprefix("a list of ").removesuffix("s") if is_item else words
+    return describe_item(field) if is_item else describe(str(location[-1]), field).accepts
 
 
 def _show(value: object, field: FieldInfo | None) -> str:

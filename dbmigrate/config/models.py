@@ -155,8 +155,9 @@ def _parse_window(value: object) -> object:
     return TimeWindow.parse(value) if isinstance(value, str) else value
 
 
+Window = Annotated[TimeWindow, BeforeValidator(_parse_window), Accepts('a window such as "22:00-06:00"')]
 Windows = Annotated[
-    tuple[Annotated[TimeWindow, BeforeValidator(_parse_window)], ...],
+    tuple[Window, ...],
     Field(strict=False),
     Accepts('a list of windows such as "22:00-06:00"'),
 ]
