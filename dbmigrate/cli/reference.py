@@ -1,0 +1,129 @@
+"""The reference pages of ``docs/``, written from the code: ``python -m dbmigrate.cli.reference``.
+
+Apart from the commands because it is for the people who change dbmigrate, not for those who run it. A test
+fails when a page is stale, so a key or an option cannot exist undocumented.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import click
+
+from dbmigrate.config.describing import TABLE_PLACEHOLDER, Option, OptionTable, list_tables
+
+_NOTICE = "<!-- Written by python -m dbmigrate.cli.reference. Change the code, then run it again. -->"
+
+_CONFIG_OPENING = """\
+`dbmigrate init` writes a first `dbmigrate.toml`; every command takes another one with `-c FILE`. Only
+`[migration] id`, `[source] url` and `[target] url` must be given. Unknown keys and bad values are errors:
+all are reported at once, with their line. Relative paths count from the directory of the file. Times are in
+seconds, sizes in bytes, times of day in UTC. Passwords never stand in the file."""
+
+# Keys that exclude another one: commented in the examples, so that each can be copied as it stands.
+_ALTERNATIVES = {"password_file"}
+
+# Wide enough that no usage line wraps, whatever terminal the generator runs in.
+_USAGE_COLUMNS = 1000
+
+
+def render_config_reference() -> str:
+    """``docs/configuration.md``: every table and key of ``dbmigrate.toml``."""
+    parts = ["# Configuration", _NOTICE, _CONFIG_OPENING]
+    for table in _merge_servers(list_tables()):
+        parts.append(f"## {table.name}")
+        parts.append(table.description)
+        parts.append("\n".join(_option_rows(table.options)))
+        parts.append("\n".join(_example(table)))
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _merge_servers(tables: tuple[OptionTable, ...]) -> Iterator[OptionTable]:
+    """The tables under their headings; ``source`` and ``target`` have the same keys and are told once."""
+    for table in tables:
+        if table.name.startswith("target"):
+            continue
+        name = f"`[{table.name}]`"
+        if table.name.startswith("source"):
+            name += f" and `[{table.name.replace('source', 'target', 1)}]`"
+        yield OptionTable(name, table.description, table.options)
+
+
+def _option_rows(options: tuple[Option, ...]) -> Iterator[str]:
+    yield "| key | accepts | default | meaning |"
+    yield "|---|---|---|---|"
+    for option in options:
+        default = (
+            "(required)" if option.is_required else f"`{option.default}`" if option.default else "(none)"
+        )
+        cells = (f"`{option.key}`", option.accepts, default, option.description)
+        yield _row(*cells)
+
+
+def _row(*cells: str) -> str:
+    return " | ".join(["", *(cell.replace("|", r"\|") for cell in cells), ""]).strip()
+
+
+def _example(table: OptionTable) -> Iterator[str]:
+    header = table.name.split("`")[1].replace(TABLE_PLACEHOLDER, "orders")
+    yield from ("```toml", header)
+    for option in table.options:
+        if value := option.example or option.default.replace("{}", ""):
+            yield f"{'#' if option.key in _ALTERNATIVES else ''}{option.key} = {value}"
+    yield "```"
+
+
+def render_cli_reference(group: click.Group, *, name: str = "dbmigrate") -> str:
+    """``docs/cli.md``: every visible command below ``group`` with its arguments and options."""
+    parts = ["# Commands", _NOTICE, *_command_parts(group, _context(group, name, None))]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _context(command: click.Command, name: str, parent: click.Context | None) -> click.Context:
+    return click.Context(command, info_name=name, parent=parent, terminal_width=_USAGE_COLUMNS)
+
+
+def _command_parts(command: click.Command, context: click.Context) -> Iterator[str]:
+    yield f"## `{context.command_path}`"
+    yield _prose(command.help)
+    yield f"```\n{command.get_usage(context).removeprefix('Usage: ')}\n```"
+    yield "\n".join(_parameter_rows(command, context))
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            below = command.get_command(context, name)
+            if below is not None and not below.hidden:
+                yield from _command_parts(below, _context(below, name, context))
+
+
+def _prose(text: str | None) -> str:
+    r"""Help text as Markdown: without click's ``\b`` marks, and only up to its ``\f``."""
+    return inspect.cleandoc((text or "").split("\f")[0]).replace("\b\n", "").strip()
+
+
+def _parameter_rows(command: click.Command, context: click.Context) -> list[str]:
+    # Arguments stand in the usage line. Hidden options have no record.
+    options = [parameter for parameter in command.params if isinstance(parameter, click.Option)]
+    records = [record for option in options if (record := option.get_help_record(context))]
+    rows = [_row(f"`{names}`", " ".join(meaning.split())) for names, meaning in records]
+    return ["| option | meaning |", "|---|---|", *rows] if rows else []
+
+
+def render_pages() -> Mapping[str, str]:
+    """Each page's text by its file name in ``docs/``."""
+    return {"configuration.md": render_config_reference()}
+
+
+@click.command()
+@click.argument("directory", type=click.Path(path_type=Path, file_okay=False), default="docs")
+def main(directory: Path) -> None:
+    """Write the reference pages into DIRECTORY."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, text in render_pages().items():
+        (directory / name).write_text(text, encoding="utf-8")
+        click.echo(directory / name)
+
+
+if __name__ == "__main__":
+    main()
