@@ -147,9 +147,9 @@ def describe(key: str, field: FieldInfo) -> Option:
 
 
 def describe_item(field: FieldInfo) -> str:
-    """What one element of a list accepts."""
+    """What one element of a list, or one value of a table, accepts."""
     kind, _ = _unwrap(field.annotation, field.metadata)
-    item, metadata = _unwrap(get_args(kind)[0], [])
+    item, metadata = _unwrap(get_args(kind)[int(get_origin(kind) is Mapping)], [])
     accepts = next((m for m in metadata if isinstance(m, Accepts)), None)
     return accepts.words if accepts else _accepted_words(item, metadata)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 Place = tuple[str | int, ...]
 
 _LONGEST_SHOWN = 60
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,9 @@ def format_place(place: Place) -> str:
     """``[copy] workers``, ``[throttle] windows[0]``, ``[source]``."""
     if not place:
         return "the file"
-    names = [str(part) for part in place if isinstance(part, str)]
+    names = [
+        part if _BARE_KEY.fullmatch(part) else json.dumps(part) for part in place if isinstance(part, str)
+    ]
     indexes = "".join(f"[{part}]" for part in place if isinstance(part, int))
     if len(names) == 1:
         return f"[{names[0]}]{indexes}"
@@ -142,18 +146,20 @@ def _read_at(written: Mapping[str, Any], place: Sequence[str | int]) -> Any:
 
 def _complain(error: ErrorDetails, value: object) -> str:
     model, field = find_field(error["loc"])
+    if error["loc"][-1:] == ("[key]",):
+        return "the name is empty"
     match error["type"]:
         case "extra_forbidden":
             return _complain_of_unknown(str(error["loc"][-1]), model)
         case "missing":
-            return f"is missing; expected {_expected(error['loc'], field)}"
+            return f"is missing; expected {_expected(error['loc'])}"
         case "value_error":
             reason = str(error.get("ctx", {}).get("error", error["msg"]))
             shown = _show(value, field)
             return f"{shown} {reason}" if shown and isinstance(value, str) else reason
         case _:
             shown = _show(value, field) or _kind(value)
-            return f"found {shown}, expected {_expected(error['loc'], field)}"
+            return f"found {shown}, expected {_expected(error['loc'])}"
 
 
 def _complain_of_unknown(key: str, model: type[BaseModel]) -> str:
@@ -167,13 +173,12 @@ def _complain_of_unknown(key: str, model: type[BaseModel]) -> str:
     return f"unknown {noun}; known are {', '.join(known)}"
 
 
-def _expected(location: Place, field: FieldInfo | None) -> str:
+def _expected(location: Place) -> str:
+    model, field = find_field(location)
     if field is None:
         return "a table"
-    if "[key]" in location:
-        return "a name that is not empty"
-    is_item = isinstance(location[-1], int)
-    return describe_item(field) if is_item else describe(str(location[-1]), field).accepts
+    key = str(location[-1])
+    return describe(key, field).accepts if key in known_keys(model) else describe_item(field)
 
 
 def _show(value: object, field: FieldInfo | None) -> str:

@@ -124,7 +124,7 @@ def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
         ("[copy_]\nworkers = 4\n", "[copy_] (line 7): unknown table; did you mean copy?"),
         ('[tables]\nincludes = ["a"]\n', "[tables] includes (line 8): unknown key; did you mean include?"),
         ("[tables.t]\nwher = 'a'\n", "[tables.t] wher (line 8): unknown key; did you mean where?"),
-        ("[tables.t]\ncolumns = { a = 1 }\n", "[tables.t.columns] a (line 8): found 1, expected"),
+        ("[tables.t]\ncolumns = { a = 1 }\n", "[tables.t.columns] a (line 8): found 1, expected text"),
         ("[tables.t]\nomit = ['']\n", '[tables.t] omit[0] (line 8): found "", expected text'),
         (
             "[copy]\nmax_lag_seconds = 4\n",
@@ -165,6 +165,10 @@ def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
             "[throttle]\nwindows = [22:00:00]\n",
             "[throttle] windows[0] (line 8): found a date or time, expected a window",
         ),
+        ("[tables.t]\ncolumns = { '' = 'a' }\n", '[tables.t.columns] "" (line 8): the name is empty'),
+        ("[tables.'']\nwhere = 'a'\n", '[tables] "" (line 7): the name is empty'),
+        ("[tables.by_name]\nt = 'a'\n", "[tables.by_name] t (line 8): found a text, expected a table"),
+        ("[tables.'my t']\nwher = 'a'\n", '[tables."my t"] wher (line 8): unknown key; did you mean where?'),
         ("[migration.x]\n", "[migration] x (line 7): unknown key; known are id"),
     ],
 )
