@@ -146,7 +146,7 @@ def parse_format_description(body: bytes) -> FormatDescription:
         raise MalformedEvent(f"binlog version {binlog_version} with event headers of {header_bytes} bytes")
     lengths = body[57 : -CHECKSUM_BYTES - 1]
     for event_type, expected in _POST_HEADERS.items():
-        if event_type <= len(lengths) and lengths[event_type - 1] != expected:
+        if event_type <= len(lengths) and lengths[event_type - 1] not in (expected, 0):  # 0: never written
             raise MalformedEvent(f"{event_type.name} events have a head of {lengths[event_type - 1]} bytes")
     algorithm = body[-CHECKSUM_BYTES - 1]
     if algorithm not in (0, 1):

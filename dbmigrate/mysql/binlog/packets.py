@@ -35,6 +35,12 @@ _ERROR_PACKET, _END_PACKET = 0xFF, 0xFE
 _PACKET = struct.Struct("<HBxB4xB4xIIH")
 _EVENT = struct.Struct("<4xB4xIIH")
 
+_CHECKSUM_HOLDS = 0x2144DF1C  # CRC32 of any bytes followed by their own CRC32
+# The server makes heartbeats up, and format descriptions carry a checksum always.
+_SELF_DESCRIBED = frozenset(
+    {int(EventType.FORMAT_DESCRIPTION), int(EventType.HEARTBEAT), int(EventType.HEARTBEAT_V2)}
+)
+
 Frame: TypeAlias = tuple[int, int, int, int, int]  # body's start and end, event type, end in the file, flags
 
 
@@ -124,36 +130,31 @@ class PacketStream:
     def _frame(self) -> list[Frame]:
         buffer, position, checksum = self._buffer, self._position, self._checksum_bytes
         end, last = len(buffer), len(buffer) - _PACKET.size
-        unpack, frames, view = _PACKET.unpack_from, [], memoryview(buffer)
+        unpack, crc32, view = _PACKET.unpack_from, zlib.crc32, memoryview(buffer)
+        frames: list[Frame] = []
         while position <= last:
             low, high, ok, kind, size, log_pos, flags = unpack(buffer, position)
             following = position + 5 + size
             if ok or low + (high << 16) != size + 1 or following > end or size >= _LARGEST_PACKET - 1:
                 break
-            if kind == EventType.FORMAT_DESCRIPTION:
-                checksum = self._read_format(buffer[position + 24 : following])
-                frames.append((position + 24, following, kind, log_pos, flags))
-            elif kind == EventType.HEARTBEAT or kind == EventType.HEARTBEAT_V2:
-                frames.append((position + 24, following, kind, log_pos, flags))
-            elif flags & FLAG_ARTIFICIAL:
-                body_end = _end_without_checksum(view, position + 5, following)
-                frames.append((position + 24, body_end, kind, log_pos, flags))
-            elif checksum:
-                body_end = following - 4
-                if zlib.crc32(view[position + 5 : body_end]) != int.from_bytes(
-                    buffer[body_end:following], "little"
-                ):
-                    raise MalformedEvent(f"checksum of the event that ends at {log_pos} is wrong")
-                frames.append((position + 24, body_end, kind, log_pos, flags))
-            else:
-                frames.append((position + 24, following, kind, log_pos, flags))
+            body_end = following - checksum
+            if kind in _SELF_DESCRIBED or flags & FLAG_ARTIFICIAL:
+                body_end, checksum = self._end_of_unusual(kind, view, position + 5, following)
+            elif checksum and crc32(view[position + 5 : following]) != _CHECKSUM_HOLDS:
+                raise MalformedEvent(f"checksum of the event that ends at {log_pos} is wrong")
+            frames.append((position + 24, body_end, kind, log_pos, flags))
             position = following
         self._position = position
         return frames
 
-    def _read_format(self, body: bytes) -> int:
-        self._checksum_bytes = CHECKSUM_BYTES if parse_format_description(body).has_checksums else 0
-        return self._checksum_bytes
+    def _end_of_unusual(self, kind: int, view: memoryview, start: int, end: int) -> tuple[int, int]:
+        """Where the body ends of an event outside its file's checksum setting, and the setting from now on."""
+        if kind == EventType.FORMAT_DESCRIPTION:
+            has_checksums = parse_format_description(bytes(view[start + HEADER_BYTES : end])).has_checksums
+            self._checksum_bytes = CHECKSUM_BYTES if has_checksums else 0
+        elif zlib.crc32(view[start:end]) == _CHECKSUM_HOLDS:
+            end -= CHECKSUM_BYTES
+        return end, self._checksum_bytes
 
     def _take_unusual(self) -> Batch | None:
         """A packet that is no plain event, one that spans several packets, or one that is not complete."""
@@ -168,6 +169,7 @@ class PacketStream:
             return None
         if status == _ERROR_PACKET:
             text = buffer[position + 7 : position + 4 + length].decode("utf-8", "replace")
+            text = text[6:] if text.startswith("#") else text  # without the SQLSTATE
             raise ServerError(int.from_bytes(buffer[position + 5 : position + 7], "little"), text)
         if status == _END_PACKET and length < 9:
             raise StreamEnded("the server ended the dump")
@@ -201,16 +203,6 @@ class PacketStream:
         ):
             raise MalformedEvent(f"checksum of the event that ends at {log_pos} is wrong")
         return Batch(event, [(HEADER_BYTES, body_end, kind, log_pos, flags)])
-
-
-def _end_without_checksum(view: memoryview, start: int, end: int) -> int:
-    """Where an event ends that the server made up: it carries a checksum or not, whatever the file does."""
-    body_end = end - CHECKSUM_BYTES
-    if body_end >= start + HEADER_BYTES and zlib.crc32(view[start:body_end]) == int.from_bytes(
-        view[body_end:end], "little"
-    ):
-        return body_end
-    return end
 
 
 class PayloadStream:

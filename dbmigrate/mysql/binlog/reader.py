@@ -32,6 +32,7 @@ _COM_BINLOG_DUMP, _COM_BINLOG_DUMP_GTID = 0x12, 0x1E
 _BINLOG_THROUGH_GTID = 0x04
 _MARIADB_GTID_CAPABILITY = 4
 _READ_FAILED = 1236
+_SAME_SERVER_ID = 4052  # MariaDB; MySQL says it with 1236
 _MOST_ROWS = 20_000
 _MOST_BATCHES = 64  # of 128 KiB: how much other traffic is passed over before keys found so far are delivered
 _SILENT_SECONDS_AT_LEAST = 30.0
@@ -178,14 +179,14 @@ class BinlogReader:
     def _explain(self, error: ServerError) -> DbmigrateError:
         """What an error packet of the dump means."""
         cause = f"{error.text} (error {error.number})"
-        if error.number == _READ_FAILED:
+        if error.number in (_READ_FAILED, _SAME_SERVER_ID):
             return explain_read_failure(self._changes.delivered, cause)
         fault = pymysql.err.OperationalError(error.number, error.text)
         return translate_fault(fault, place="binlog stream", doing="reading the binlog")
 
 
 def explain_read_failure(position: Position, cause: str) -> DbmigrateError:
-    """The meaning of error 1236, which the servers use for everything that goes wrong in a dump."""
+    """The meaning of error 1236, which the servers use for nearly everything that goes wrong in a dump."""
     text = cause.casefold()
     place = f"binlog position {position}"
     if any(sign in text for sign in _SIGNS_OF_LOSS):
