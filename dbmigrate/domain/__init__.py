@@ -1,1 +1,1 @@
-"""dbmigrate/domain"""
+"""The vocabulary: phases, positions, keys, schemas and errors as plain values, without any I/O or clock."""

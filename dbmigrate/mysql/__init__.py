@@ -1,1 +1,1 @@
-"""dbmigrate/mysql"""
+"""Everything that talks to a server: sessions, introspection, literals, statements, binlog, fence, control tables."""

@@ -523,6 +523,14 @@ class ControlStore:
             return None
         return Evidence(rows[0].id, rows[0].at.replace(tzinfo=UTC), rows[0].kind, json.loads(rows[0].content))
 
+    def load_all_evidence(self, kind: str) -> tuple[Evidence, ...]:
+        """Every fact of a kind, oldest first."""
+        query = sa.select(_evidence).where(_evidence.c.migration_id == self._id, _evidence.c.kind == kind)
+        return tuple(
+            Evidence(r.id, r.at.replace(tzinfo=UTC), r.kind, json.loads(r.content))
+            for r in self._run(query.order_by(_evidence.c.id))
+        )
+
     def read_age_seconds(self, evidence: Evidence) -> float:
         """How old a fact is, by the target's clock."""
         now = self._run(sa.text("SELECT UTC_TIMESTAMP(6)"))[0][0].replace(tzinfo=UTC)

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from dbmigrate.domain.phases import MEANINGS, Phase
+from dbmigrate.domain.ownership import FenceRow
+from dbmigrate.domain.phases import Phase
 from dbmigrate.domain.routes import Side
 from dbmigrate.domain.schema import TableName
 from dbmigrate.mysql.heartbeat import CONTROL_SCHEMA, CREATE_HEARTBEAT
@@ -33,15 +33,6 @@ _CREATE_FENCE = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class FenceRow:
-    """What one side's fence row says."""
-
-    epoch: int
-    owner: Side
-    phase: Phase
-
-
 def create_fence_tables(session: Session) -> None:
     """Create the schema, heartbeat and fence tables on a side where they are missing."""
     session.execute(
@@ -52,9 +43,30 @@ def create_fence_tables(session: Session) -> None:
     session.execute(CREATE_RUNNER, doing="runner table")
 
 
+def forget_migration(session: Session, migration_id: str) -> None:
+    """Remove one migration's fence, heartbeat and runner rows from a side, where there are any."""
+    for table in _read_control_tables(session) & {"fence", "heartbeat", "runner"}:
+        session.execute(
+            f"DELETE FROM {quote_table(TableName(CONTROL_SCHEMA, table))} "
+            f"WHERE migration_id = {quote_string(migration_id)}",
+            doing="removing control rows",
+        )
+
+
 def drop_control_schema(session: Session) -> None:
-    """Remove everything this program keeps on a side."""
+    """Remove the control schema from a side, unless another migration still uses it."""
+    if "fence" in _read_control_tables(session):
+        others = session.fetch_value(f"SELECT COUNT(*) FROM {quote_table(FENCE_TABLE)}")
+        if others != b"0":
+            return
     session.execute(f"DROP DATABASE IF EXISTS {quote_identifier(CONTROL_SCHEMA)}", doing="dropping the control schema")
+
+
+def _read_control_tables(session: Session) -> set[str]:
+    rows = session.execute(
+        f"SELECT table_name FROM information_schema.tables WHERE table_schema = {quote_string(CONTROL_SCHEMA)}"
+    ).rows
+    return {(row[0] or b"").decode() for row in rows}
 
 
 def load_fence_row(session: Session, migration_id: str) -> FenceRow | None:
@@ -92,14 +104,6 @@ def build_fence_save(migration_id: str, row: FenceRow) -> str:
 def build_fence_lock(migration_id: str) -> str:
     """The locking read that waits for writers of this epoch and holds back those of the next."""
     return f"SELECT epoch FROM {quote_table(FENCE_TABLE)} WHERE migration_id = {quote_string(migration_id)} FOR UPDATE"
-
-
-def require_owner_row(phase: Phase, epoch: int) -> FenceRow:
-    """The row both sides should show in ``phase``."""
-    owner = MEANINGS[phase].owner
-    if owner is None:
-        raise ValueError(f"phase {phase.value} has no owner")
-    return FenceRow(epoch, owner, phase)
 
 
 # --- fences for writers that do not read the row ------------------------------------------------------------------

@@ -40,7 +40,7 @@ class Heartbeat:
     def __init__(self, pool: SessionPool, migration_id: str, *, clock: Callable[[], float], retry: Retry) -> None:
         self._pool = pool
         self._clock = clock
-        self._retry = retry
+        self.retry = retry
         self._id = quote_string(migration_id)
         self._condition = threading.Condition()
         self._started = 0
@@ -75,7 +75,7 @@ class Heartbeat:
             mine = self._started
         beat = 0
         try:
-            beat = self._retry.retrying(self._commit_beat, idempotent=True)
+            beat = self.retry.retrying(self._commit_beat, idempotent=True)
         finally:
             with self._condition:
                 self._running = False

@@ -1,0 +1,5 @@
+"""``python -m dbmigrate`` is the command line."""
+
+from dbmigrate.cli import main
+
+main()

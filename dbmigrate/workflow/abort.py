@@ -1,0 +1,47 @@
+"""Abort: before the switch, end the move and leave the source as it was found."""
+
+from __future__ import annotations
+
+from dbmigrate.domain.phases import Phase
+from dbmigrate.domain.routes import Direction, Side
+from dbmigrate.domain.schema import TableName
+from dbmigrate.mysql.fence import drop_control_schema, forget_migration
+from dbmigrate.mysql.identifiers import quote_table
+from dbmigrate.workflow.fences import lift_leftovers, remove_guards
+from dbmigrate.workflow.migration import Migration
+from dbmigrate.workflow.phases.cutover import finish_interrupted_switch
+from dbmigrate.workflow.phases.expand import CREATED, load_created_tables
+from dbmigrate.workflow.phases.plan import was_read_only
+from dbmigrate.workflow.run import Run
+
+
+def abort(run: Run) -> Phase:
+    """Stop streaming, remove everything this move has put on either side, and return the phase that follows.
+
+    Should a crash have happened right after the switch was committed, the switch is completed instead: the data
+    then belongs to the target, and only `dbmigrate revert` leads back.
+    """
+    migration = run.migration
+    run.stop_stream()
+    if run.state.phase is Phase.CUTOVER and finish_interrupted_switch(run, Direction.FORWARD):
+        return Phase.SOAK
+    for side in Side:
+        remove_guards(migration.servers[side], migration.schema_name(side))
+        lift_leftovers(migration.servers[side], was_read_only=was_read_only(migration, side))
+    _drop_created_tables(migration)
+    with migration.source.pool.borrow() as session:
+        forget_migration(session, migration.id)
+        drop_control_schema(session)
+    with migration.target.pool.borrow() as session:
+        forget_migration(session, migration.id)
+    migration.store.delete_migration()
+    return Phase.ABORTED
+
+
+def _drop_created_tables(migration: Migration) -> None:
+    """The target's tables that this move created hold nothing but copies; the next run would find them in its way."""
+    schema = migration.schema_name(Side.TARGET)
+    with migration.target.pool.borrow() as session:
+        for name in load_created_tables(migration):
+            session.execute(f"DROP TABLE IF EXISTS {quote_table(TableName(schema, name))}", doing=f"dropping {name}")
+    migration.store.save_evidence(CREATED, {"tables": [], "deferred": {}})

@@ -1,0 +1,164 @@
+"""The fences for writers that do not know the fence row, as a switch uses them: prepare, close, lift, keep.
+
+Each closes one side for everybody but this program. Closing waits for writers that are in the middle of something;
+the switch limits that wait by its budget.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Protocol
+
+from dbmigrate.config import FenceKind
+from dbmigrate.domain.errors import DbmigrateError, RefusedError
+from dbmigrate.domain.routes import Side
+from dbmigrate.domain.schema import TableName
+from dbmigrate.mysql.faults import RolledBackError
+from dbmigrate.mysql.fence import (
+    build_fence_lock,
+    build_guard_drop,
+    build_guards,
+    build_lock_tables,
+    build_read_only,
+    read_guards,
+)
+from dbmigrate.mysql.servers import Server
+from dbmigrate.mysql.sessions import Session
+
+log = logging.getLogger(__name__)
+
+
+class Fence(Protocol):
+    """What holds other writers back on the side that gives up ownership."""
+
+    def prepare(self) -> None:
+        """Everything slow, before the write pause."""
+
+    def close(self, session: Session) -> None:
+        """Wait for writers in the middle of something and let no other commit. Opens the transaction in which the
+        fence row will change."""
+
+    def lift(self, session: Session) -> None:
+        """Undo ``close``: writers go on as before."""
+
+    def keep(self, session: Session) -> None:
+        """Ownership has changed: leave this side closed to everybody else, and release who waits."""
+
+    def open_other(self, other: Server) -> None:
+        """Let writers in on the side that owns the data now."""
+
+
+class ReadOnlyFence:
+    """``SET GLOBAL read_only``: the whole server refuses ordinary accounts, at COMMIT at the latest."""
+
+    def __init__(self, migration_id: str) -> None:
+        self._migration_id = migration_id
+
+    def prepare(self) -> None:
+        """Nothing is slow here."""
+
+    def close(self, session: Session) -> None:
+        session.execute("START TRANSACTION")
+        session.execute(build_fence_lock(self._migration_id), doing="locking the fence row")
+        session.execute(build_read_only(True), doing="making the server read-only")
+
+    def lift(self, session: Session) -> None:
+        session.execute("ROLLBACK")
+        session.execute(build_read_only(False), doing="lifting read_only")
+
+    def keep(self, session: Session) -> None:
+        """The server stays read-only."""
+
+    def open_other(self, other: Server) -> None:
+        with other.pool.borrow() as session:
+            session.execute(build_read_only(False), doing="lifting read_only")
+
+
+class LockTablesFence:
+    """``LOCK TABLES ... READ`` for the pause, and guard triggers that refuse writers from the switch on."""
+
+    def __init__(
+        self, migration_id: str, server: Server, tables: Sequence[TableName], *, closed_when_owner: Side, account: str
+    ) -> None:
+        self._migration_id = migration_id
+        self._server = server
+        self._tables = tables
+        self._closed_when_owner = closed_when_owner
+        self._account = account
+
+    def prepare(self) -> None:
+        """Arm the guards: they let everybody pass until the fence row names the other owner."""
+        with self._server.pool.borrow() as session:
+            session.execute("SET SESSION lock_wait_timeout = 2")
+            present = set().union(*(read_guards(session, schema) for schema in {t.schema for t in self._tables}))
+            try:
+                for table in self._tables:
+                    self._arm(session, table, present)
+            finally:
+                session.execute("SET SESSION lock_wait_timeout = 60")
+
+    def _arm(self, session: Session, table: TableName, present: set[str]) -> None:
+        for statement in build_guards(
+            table, self._migration_id, closed_when_owner=self._closed_when_owner, account=self._account
+        ):
+            name = statement.split("`.`", 1)[1].split("`", 1)[0]
+            if name not in present:
+                self._server.retry.retrying(
+                    lambda statement=statement: session.execute(statement, doing=f"arming {table}"),  # type: ignore[misc]
+                    idempotent=False,
+                )
+
+    def close(self, session: Session) -> None:
+        # START TRANSACTION would release the table locks; with autocommit off the fence row can still be committed.
+        session.execute("SET autocommit = 0")
+        session.execute(build_lock_tables(self._tables), doing="locking the tables")
+
+    def lift(self, session: Session) -> None:
+        session.execute("ROLLBACK")
+        session.execute("UNLOCK TABLES", doing="unlocking the tables")
+        session.execute("SET autocommit = 1")
+
+    def keep(self, session: Session) -> None:
+        session.execute("UNLOCK TABLES", doing="unlocking the tables")
+        session.execute("SET autocommit = 1")
+
+    def open_other(self, other: Server) -> None:
+        """The other side's guards look at its fence row, which names it as the owner."""
+
+
+def build_fence(
+    kind: FenceKind, migration_id: str, server: Server, tables: Sequence[TableName], *, gives_up_to: Side
+) -> Fence:
+    """The configured fence for the side that gives up ownership to ``gives_up_to``.
+
+    Raises:
+        RefusedError: a fence that this version cannot run.
+    """
+    if kind is FenceKind.READ_ONLY:
+        return ReadOnlyFence(migration_id)
+    if kind is FenceKind.LOCK_TABLES:
+        account = server.endpoint.section.user
+        return LockTablesFence(migration_id, server, tables, closed_when_owner=gives_up_to, account=account)
+    raise RefusedError(
+        f'the fence "{kind.value}" is not available in this version', place="[cutover] fence",
+        hint='use "read_only" or "lock_tables"',
+    )  # fmt: skip
+
+
+def remove_guards(server: Server, schema: str) -> None:
+    """Drop every guard trigger of a schema."""
+    with server.pool.borrow() as session:
+        for name in read_guards(session, schema):
+            session.execute(build_guard_drop(schema, name), doing="dropping a guard")
+
+
+def lift_leftovers(server: Server, *, was_read_only: bool) -> None:
+    """After a crash: give a side that still owns the data back to its writers."""
+    if was_read_only:
+        return
+    try:
+        with server.pool.borrow() as session:
+            session.execute(build_read_only(False), doing="lifting read_only")
+    except (RefusedError, RolledBackError, DbmigrateError) as fault:
+        log.warning("read_only could not be lifted: %s", fault)

@@ -1,0 +1,129 @@
+"""Cutover: wait for approval and fresh evidence, then switch, as often as it takes within the configured attempts."""
+
+from __future__ import annotations
+
+import logging
+
+from dbmigrate.config import Approval
+from dbmigrate.domain.errors import RefusedError, TransientError
+from dbmigrate.domain.ownership import decide_owner
+from dbmigrate.domain.phases import Phase
+from dbmigrate.domain.routes import Direction, Side
+from dbmigrate.mysql.fence import build_fence_save, load_fence_row
+from dbmigrate.workflow.carrying import enable_events, load_programs
+from dbmigrate.workflow.fences import build_fence, lift_leftovers
+from dbmigrate.workflow.gates import GateResult, judge_approval, judge_verification
+from dbmigrate.workflow.phases.plan import was_read_only
+from dbmigrate.workflow.run import Run
+from dbmigrate.workflow.switch import PROGRAMS, Switch, SwitchReport, remove_programs, settle_after_switch
+from dbmigrate.workflow.verification import VERIFICATION
+
+log = logging.getLogger(__name__)
+
+
+def work(run: Run) -> Phase | None:
+    """Switch to the target.
+
+    Raises:
+        RefusedError: every attempt was undone; writers are on the source as before.
+    """
+    if finish_interrupted_switch(run, Direction.FORWARD):
+        return Phase.SOAK
+    run.ensure_stream(Direction.FORWARD)
+    while not run.should_stop:
+        freshness = judge_freshness(run)
+        if not freshness.has_passed:
+            run.migration.store.save_evidence("cutover_gate", {"reason": freshness.reason})
+            return Phase.CATCH_UP
+        approval = judge_consent(run)
+        if approval.has_passed:
+            return Phase.SOAK if switch_within_attempts(run, Direction.FORWARD) else None
+        run.wait(0.5, reason=approval.reason)
+    return None
+
+
+def judge_freshness(run: Run) -> GateResult:
+    """Whether the last verification still counts."""
+    verified = run.migration.store.load_evidence(VERIFICATION)
+    is_forward = verified is not None and verified.content["direction"] == Direction.FORWARD.value
+    touched = run.stream.touched.count() if run.stream is not None else 0
+    return judge_verification(
+        is_complete=bool(verified and is_forward and verified.content["is_complete"] and touched is not None),
+        mismatches=verified.content["mismatches"] if verified and is_forward else 0,
+        age_seconds=run.migration.store.read_age_seconds(verified) if verified else None,
+        max_age_seconds=run.migration.config.gates.max_verification_age_seconds,
+    )
+
+
+def judge_consent(run: Run) -> GateResult:
+    """Whether a person said yes to this evidence, where one has to."""
+    store, required = run.migration.store, run.migration.config.cutover.approval is Approval.REQUIRED
+    verified, approval = store.load_evidence(VERIFICATION), store.load_approval(Phase.CUTOVER)
+    return judge_approval(
+        is_required=required and not run.assume_yes,
+        approved_evidence=approval.evidence_id if approval else None,
+        shown_evidence=verified.id if verified else None,
+    )
+
+
+def switch_within_attempts(run: Run, direction: Direction) -> SwitchReport | None:
+    """Try the switch until it fits its budget; None when asked to stop.
+
+    Raises:
+        RefusedError: the last attempt was undone, too.
+    """
+    cutover = run.migration.config.cutover
+    last: TransientError | None = None
+    for attempt in range(1, cutover.max_attempts + 1):
+        if run.should_stop:
+            return None
+        stream = run.ensure_stream(direction)
+        run.waiting_for = f"switching, attempt {attempt} of {cutover.max_attempts}"
+        try:
+            return Switch(run.migration, stream, run.state).attempt()
+        except TransientError as undone:
+            last = undone
+            stream.require_healthy()
+            log.warning("attempt %d of %d: %s", attempt, cutover.max_attempts, undone)
+            run.migration.store.save_evidence("switch_undone", {"attempt": attempt, "cause": str(undone)})
+        if attempt < cutover.max_attempts:
+            run.wait(cutover.retry_seconds, reason=f"attempt {attempt} was undone: {last.cause or last.message}")
+    raise RefusedError(
+        f"the switch was undone {cutover.max_attempts} times", place=f"migration {run.migration.id}",
+        cause=(last.cause or last.message) if last else "", hint="run again when the server is calmer, or allow a "
+        "longer [cutover] max_write_pause_seconds",
+    )  # fmt: skip
+
+
+def finish_interrupted_switch(run: Run, direction: Direction) -> bool:
+    """After a crash inside a switch: complete it if the giving side had committed, else undo what it left.
+
+    Raises:
+        AmbiguousError: the fence rows contradict each other.
+    """
+    migration, giving, taking = run.migration, direction.origin, direction.origin.other
+    rows = {}
+    for side in Side:
+        with migration.servers[side].pool.borrow() as session:
+            rows[side] = load_fence_row(session, migration.id)
+    row = decide_owner(rows[Side.SOURCE], rows[Side.TARGET])
+    saved = migration.store.load_evidence(PROGRAMS)
+    programs = load_programs(saved.content) if saved else ()
+    if row is not None and row.owner is taking and row.epoch > run.state.epoch:
+        log.warning("completing a switch that was interrupted after it had been committed")
+        with migration.servers[taking].pool.borrow() as session:
+            session.execute(build_fence_save(migration.id, row), doing="taking over ownership")
+        fence = build_fence(
+            migration.config.cutover.fence, migration.id, migration.servers[giving], migration.table_names(giving),
+            gives_up_to=taking,
+        )  # fmt: skip
+        fence.open_other(migration.servers[taking])
+        settle_after_switch(migration, giving, programs)
+        return True
+    lift_leftovers(migration.servers[giving], was_read_only=was_read_only(migration, giving))
+    if programs:
+        # An attempt that died before its commit may have created programs there and disabled events here.
+        with migration.servers[giving].pool.borrow() as session:
+            enable_events(session, programs, migration.schema_name(giving))
+        remove_programs(migration, taking, programs)
+    return False

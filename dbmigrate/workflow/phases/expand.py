@@ -1,0 +1,104 @@
+"""Expand: create on the target what the source has, from the source's own definitions.
+
+Triggers and events wait for the cutover. What exists already is kept, so the phase may be repeated, and a table that
+the operator prepared with another shape is used as it is.
+"""
+
+from __future__ import annotations
+
+from dbmigrate.domain.errors import FatalError
+from dbmigrate.domain.phases import Phase
+from dbmigrate.domain.routes import Direction, Side
+from dbmigrate.domain.schema import ObjectKind, Schema, Table
+from dbmigrate.mysql.definitions import create_objects, translate_table
+from dbmigrate.mysql.fence import create_fence_tables
+from dbmigrate.mysql.identifiers import quote_identifier
+from dbmigrate.mysql.sessions import Session
+from dbmigrate.workflow.migration import Migration
+from dbmigrate.workflow.routing import select_tables, target_name
+from dbmigrate.workflow.run import Run
+
+CREATED = "created"
+
+
+def work(run: Run) -> Phase | None:
+    """Create database, tables, sequences, routines and views on the target, and the fence tables on the source."""
+    migration = run.migration
+    with migration.source.pool.borrow() as session:
+        create_fence_tables(session)
+    migration.source.heartbeat.ensure_row()
+    migration.target.heartbeat.ensure_row()
+    source = migration.read_schema(Side.SOURCE, anew=True)
+    with migration.target.pool.borrow() as session:
+        _create_database(session, migration, source)
+        _create_tables(session, migration, select_tables(migration.config.tables, source))
+    _create_objects(migration, source)
+    _require_all(migration, source)
+    return Phase.COPY
+
+
+def _create_database(session: Session, migration: Migration, source: Schema) -> None:
+    name = quote_identifier(migration.schema_name(Side.TARGET))
+    session.execute(f"CREATE DATABASE IF NOT EXISTS {name} CHARACTER SET {source.charset}", doing="creating the database")
+
+
+def _create_tables(session: Session, migration: Migration, tables: tuple[Table, ...]) -> None:
+    """Create what is missing. What is created is recorded before, so that an abort removes no more and no less."""
+    present = {table.name for table in migration.read_schema(Side.TARGET, anew=True).tables}
+    recorded = migration.store.load_evidence(CREATED)
+    content = recorded.content if recorded else {"tables": [], "deferred": {}}
+    statements = []
+    for table in tables:
+        name = target_name(migration.config.tables, table.name, migration.schema_name(Side.TARGET))
+        if name in present:
+            continue
+        definition = translate_table(
+            table, source=migration.source.version, target=migration.target.version, target_name=name
+        )
+        defers = migration.config.copy_.defer_secondary_indexes and bool(definition.deferred_indexes)
+        statements.append((name, definition.create_without_secondary if defers else definition.create))
+        content["tables"] = sorted({*content["tables"], name.name})
+        if defers:
+            content["deferred"][name.name] = list(definition.deferred_indexes)
+    if statements:
+        migration.store.save_evidence(CREATED, content)
+    session.execute(f"USE {quote_identifier(migration.schema_name(Side.TARGET))}")
+    for name, statement in statements:
+        session.execute(statement, doing=f"creating {name}")
+
+
+def _create_objects(migration: Migration, source: Schema) -> None:
+    connection = migration.target.endpoint.connect(schema=migration.schema_name(Side.TARGET))
+    try:
+        create_objects(
+            connection,
+            source.of_kind(
+                ObjectKind.SEQUENCE, ObjectKind.PROCEDURE, ObjectKind.FUNCTION, ObjectKind.PACKAGE, ObjectKind.VIEW
+            ),
+            source=migration.source.version, target=migration.target.version,
+            source_schema=source.name, target_schema=migration.schema_name(Side.TARGET),
+        )  # fmt: skip
+    finally:
+        connection.close()
+
+
+def _require_all(migration: Migration, source: Schema) -> None:
+    migration.read_schema(Side.TARGET, anew=True)
+    routes = migration.require_routes(Direction.FORWARD)
+    missing = {table.name for table in select_tables(migration.config.tables, source)} - {r.name for r in routes}
+    if missing:
+        raise FatalError(
+            f"no counterpart on the target for {', '.join(sorted(map(str, missing)))}", place="expand", hint="run again"
+        )
+
+
+def load_deferred_indexes(migration: Migration) -> dict[str, list[str]]:
+    """The index statements that wait for the rows, by table."""
+    recorded = migration.store.load_evidence(CREATED)
+    return dict(recorded.content["deferred"]) if recorded else {}
+
+
+def load_created_tables(migration: Migration) -> list[str]:
+    """The target's tables that this migration created."""
+    recorded = migration.store.load_evidence(CREATED)
+    return list(recorded.content["tables"]) if recorded else []

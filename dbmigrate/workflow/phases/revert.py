@@ -1,0 +1,26 @@
+"""Revert: the cutover with the roles exchanged. The source owns the data again, and the forward stream goes on."""
+
+from __future__ import annotations
+
+from dbmigrate.domain.errors import RefusedError
+from dbmigrate.domain.phases import Phase
+from dbmigrate.domain.routes import Direction
+from dbmigrate.workflow.phases.cutover import finish_interrupted_switch, switch_within_attempts
+from dbmigrate.workflow.run import Run
+
+
+def work(run: Run) -> Phase | None:
+    """Switch back to the source; asked to stop first, the soak goes on.
+
+    Raises:
+        RefusedError: this configuration has no way back.
+    """
+    if finish_interrupted_switch(run, Direction.REVERSE):
+        return Phase.CATCH_UP
+    _, problems = run.migration.build_routes(Direction.REVERSE)
+    if problems:
+        raise RefusedError(
+            "there is no way back", place=str(problems[0].table), cause=problems[0].message, hint=problems[0].remedy
+        )
+    run.ensure_stream(Direction.REVERSE)
+    return Phase.CATCH_UP if switch_within_attempts(run, Direction.REVERSE) else None

@@ -1,0 +1,42 @@
+"""Soak: the target owns the data, the stream runs backwards, and going back loses nothing."""
+
+from __future__ import annotations
+
+from dbmigrate.domain.phases import Phase
+from dbmigrate.domain.routes import Direction
+from dbmigrate.workflow.differences import DifferencesFoundError
+from dbmigrate.workflow.gates import judge_soak
+from dbmigrate.workflow.phases.verify import must_repair, verify_completely
+from dbmigrate.workflow.run import Run
+from dbmigrate.workflow.switch import SWITCH
+from dbmigrate.workflow.verification import describe
+
+
+def work(run: Run) -> Phase | None:
+    """Stream back until asked to stop; with `run --until soak`, until the soak's own gate has passed."""
+    _, problems = run.migration.build_routes(Direction.REVERSE)
+    if problems:
+        # Said by `check` before anything moved: this configuration has no way back.
+        while not run.should_stop and not (run.until is Phase.SOAK and _has_soaked(run)):
+            run.wait(0.5, reason=f"no way back: {problems[0].table}: {problems[0].message}")
+        return None
+    stream = run.ensure_stream(Direction.REVERSE)
+    if must_repair(run, Direction.REVERSE):
+        result = verify_completely(run, Direction.REVERSE, repair=True)
+        if result is not None and not result.is_clean:
+            raise DifferencesFoundError(describe(result, direction=Direction.REVERSE, position=""))
+    while not run.should_stop:
+        if run.until is Phase.SOAK and _has_soaked(run):
+            stream.drain(timeout_seconds=600)
+            stream.save_now()
+            return None
+        run.wait(0.5, reason="streaming back; `dbmigrate revert` goes back")
+    return None
+
+
+def _has_soaked(run: Run) -> bool:
+    switched = run.migration.store.load_evidence(SWITCH)
+    age = run.migration.store.read_age_seconds(switched) if switched else 0.0
+    return judge_soak(age_seconds=age, min_soak_seconds=run.migration.config.gates.min_soak_seconds).has_passed
+
+

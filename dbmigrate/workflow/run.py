@@ -1,0 +1,159 @@
+"""What the phases share while a runner works: the state, the one live stream, and when to stop.
+
+A phase's work gets a ``Run``, does its part and says which phase follows, or None when it was asked to stop first.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from dataclasses import dataclass, field
+
+from dbmigrate.copying.copier import Copier
+from dbmigrate.domain.errors import FatalError
+from dbmigrate.domain.phases import MEANINGS, Phase
+from dbmigrate.domain.routes import Direction
+from dbmigrate.domain.schema import TableName
+from dbmigrate.mysql.binlog import PositionLost
+from dbmigrate.mysql.control import MigrationState
+from dbmigrate.streaming.stream import Stream
+from dbmigrate.verifying.verifier import Verifier
+from dbmigrate.workflow.migration import Migration
+from dbmigrate.workflow.status import RunStatus, TableStatus
+
+log = logging.getLogger(__name__)
+
+RESYNC = "resync"
+RATE_WINDOW_SECONDS = 5.0
+
+
+@dataclass
+class Run:
+    """One runner at work. Written by the runner's thread, read by the keeper's."""
+
+    migration: Migration
+    state: MigrationState
+    actor: str
+    assume_yes: bool = False
+    until: Phase | None = None
+    stream: Stream | None = None
+    copier: Copier | None = None
+    verifier: Verifier | None = None
+    waiting_for: str = ""
+    requested: str = ""
+    max_lag_seconds: float = 0.0
+    interrupted: threading.Event = field(default_factory=threading.Event)
+    _rates: dict[TableName, deque[tuple[float, int]]] = field(default_factory=dict)
+    _seen_lag: bool = False
+
+    # --- stopping ---
+
+    @property
+    def should_stop(self) -> bool:
+        """Whether the phase's work should return: Ctrl-C, a request, or a lost lease."""
+        return self.interrupted.is_set()
+
+    def interrupt(self) -> None:
+        """Ask the phase's work to return soon; everything in flight is finished or undone."""
+        self.interrupted.set()
+        copier, verifier = self.copier, self.verifier
+        if copier is not None:
+            copier.stop()
+        if verifier is not None:
+            verifier.stop()
+
+    def wait(self, seconds: float, *, reason: str = "") -> None:
+        """Let time pass, or return early when asked to stop; raises what ended the stream."""
+        self.waiting_for = reason
+        self.interrupted.wait(seconds)
+        if self.stream is not None:
+            self.stream.require_healthy()
+
+    # --- the stream ---
+
+    def ensure_stream(self, direction: Direction) -> Stream:
+        """The running stream of a direction, resumed from its checkpoint, or begun where it misses nothing."""
+        if self.stream is not None and self.stream.direction is direction:
+            return self.stream
+        self.stop_stream()
+        store = self.migration.store
+        start = store.load_checkpoint(direction)
+        if start is None:
+            start = self.migration.note_start(direction)
+            store.save_checkpoint(direction, start)
+        self.stream = self.migration.build_stream(direction, start)
+        self.stream.start()
+        return self.stream
+
+    def stop_stream(self) -> None:
+        """End the live stream and save how far it came."""
+        stream, self.stream = self.stream, None
+        if stream is not None:
+            stream.stop()
+
+    def resync(self, lost: PositionLost) -> None:
+        """The binlog no longer reaches back to the checkpoint: stream from now, and let verification repair.
+
+        Raises:
+            FatalError: nothing was streaming.
+        """
+        if self.stream is None:
+            raise FatalError("a position was lost without a stream") from lost
+        direction = self.stream.direction
+        log.warning("%s; streaming from now, a verification with repair follows", lost.message)
+        self.stream.stop()
+        self.stream = None
+        start = self.migration.note_start(direction)
+        self.migration.store.save_checkpoint(direction, start)
+        self.migration.store.save_evidence(RESYNC, {"direction": direction.value, "cause": str(lost)})
+
+    # --- status ---
+
+    def read_status(self) -> RunStatus:
+        """A snapshot for the terminal and the control tables."""
+        stream, meaning = self.stream, MEANINGS[self.state.phase]
+        status = stream.read_status() if stream is not None else None
+        if status is not None:
+            # The first beats of a stream that resumes tell how long it was away, not how slow it is.
+            self._seen_lag = self._seen_lag or status.lag_seconds < 1.0
+            if self._seen_lag:
+                self.max_lag_seconds = max(self.max_lag_seconds, status.lag_seconds)
+        tables = self._read_tables()
+        return RunStatus(
+            migration_id=self.migration.id, phase=self.state.phase.value, epoch=self.state.epoch,
+            owner=meaning.owner.value if meaning.owner else "unknown",
+            streaming=stream.direction.value if stream else "",
+            lag_seconds=status.lag_seconds if status else None, max_lag_seconds=self.max_lag_seconds,
+            backlog_keys=status.backlog_keys if status else None, rows_streamed=status.rows_streamed if status else 0,
+            keys_flushed=status.keys_flushed if status else 0, position=str(status.position) if status else "",
+            rows_copied=sum(t.rows for t in tables), waiting_for=self.waiting_for or self.migration.throttle.reason,
+            is_paused=self.migration.throttle.is_paused, holder=self.actor, tables=tables,
+        )  # fmt: skip
+
+    def _read_tables(self) -> tuple[TableStatus, ...]:
+        copier, verifier = self.copier, self.verifier
+        if copier is None:
+            return ()
+        verified = verifier.result.tables if verifier is not None else {}
+        found = []
+        for progress in copier.read_progress():
+            rate = self._rate(progress.table, progress.rows)
+            left = max(0, progress.estimated_rows - progress.rows)
+            eta = None if progress.is_done or rate <= 0 else left / rate
+            found.append(
+                TableStatus(
+                    str(progress.table), progress.rows, progress.estimated_rows, rate, eta, progress.is_done,
+                    verified.get(progress.table, 0),
+                )  # fmt: skip
+            )
+        return tuple(found)
+
+    def _rate(self, table: TableName, rows: int) -> float:
+        now = self.migration.around.clock()
+        seen = self._rates.setdefault(table, deque())
+        seen.append((now, rows))
+        while now - seen[0][0] > RATE_WINDOW_SECONDS:
+            seen.popleft()
+        elapsed = now - seen[0][0]
+        return (rows - seen[0][1]) / elapsed if elapsed > 0 else 0.0

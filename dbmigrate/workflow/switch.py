@@ -1,0 +1,299 @@
+"""Changing ownership: the cutover, and the way back with the roles exchanged.
+
+Within one budget: fence, drain, verify what is still unproved, open the way back, carry what belongs to the owner,
+then commit the new owner on the side that gives up, then on the side that takes over. Until the first of these two
+commits everything can be undone, and is, when anything fails or takes too long; after it only forward leads on.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from dbmigrate.domain.errors import DbmigrateError, RefusedError, TransientError
+from dbmigrate.domain.ownership import FenceRow
+from dbmigrate.domain.phases import MEANINGS, Phase
+from dbmigrate.domain.routes import Direction, Side
+from dbmigrate.domain.schema import ObjectKind, TableName
+from dbmigrate.mysql.activity import interrupting_after, read_open_transactions
+from dbmigrate.mysql.control import MigrationState
+from dbmigrate.mysql.fence import build_fence_save, load_fence_row
+from dbmigrate.mysql.sessions import Session
+from dbmigrate.streaming.stream import Stream
+from dbmigrate.workflow.carrying import (
+    Program,
+    build_programs,
+    carry_counters,
+    create_programs,
+    disable_events,
+    drop_events,
+    drop_triggers,
+    dump_programs,
+    enable_events,
+    load_programs,
+)
+from dbmigrate.workflow.fences import Fence, build_fence
+from dbmigrate.workflow.migration import Migration
+from dbmigrate.workflow.verification import verify_touched
+
+log = logging.getLogger(__name__)
+
+PRE_DRAIN_SECONDS = 30.0
+PROGRAMS = "programs"
+SWITCH = "switch"
+
+
+class SwitchUndoneError(TransientError):
+    """This attempt was undone: writers went on where they were. Try again later."""
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchReport:
+    """A switch that happened. ``pause_seconds`` is how long writers were held back; ``steps`` says on what."""
+
+    direction: Direction
+    pause_seconds: float
+    steps: dict[str, float] = field(default_factory=dict)
+
+
+class Switch:
+    """One attempt to move ownership along a running stream, from its origin to its destination."""
+
+    def __init__(self, migration: Migration, stream: Stream, state: MigrationState) -> None:
+        self._migration, self._stream, self._state = migration, stream, state
+        self._direction = stream.direction
+        self._giving, self._taking = self._direction.origin, self._direction.origin.other
+        self._origin, self._destination = migration.servers[self._giving], migration.servers[self._taking]
+        self._clock = migration.around.clock
+        self._budget = migration.config.cutover.max_write_pause_seconds
+        self._steps: dict[str, float] = {}
+        self._programs: tuple[Program, ...] = ()
+        self._began = 0.0
+
+    # --- the attempt ---
+
+    def attempt(self) -> SwitchReport:
+        """Switch, or undo.
+
+        Raises:
+            SwitchUndoneError: everything is as before, with the cause.
+            DbmigrateError: the stream itself has failed.
+        """
+        fence = self._prepare()
+        session = self._origin.pool.open()
+        try:
+            return self._attempt_on(session, fence)
+        finally:
+            session.close()
+
+    def _attempt_on(self, session: Session, fence: Fence) -> SwitchReport:
+        self._began = self._clock()
+        try:
+            self._timed("fence", lambda: self._close(session, fence))
+            self._timed("drain", lambda: self._stream.drain(timeout_seconds=self._remaining()))
+            self._timed("verify", self._verify)
+            self._timed("way_back", self._open_way_back)
+            self._timed("carry", self._carry)
+            self._require_budget()
+            self._step("switch.before_commit")
+            self._timed("commit", lambda: self._commit_giving(session))
+        except BaseException as fault:
+            self._resolve(session, fence, fault)
+        self._step("switch.origin_committed")
+        self._take_over(fence)
+        report = SwitchReport(self._direction, self._clock() - self._began, dict(self._steps))
+        self._release(session, fence)
+        self._record(report)
+        return report
+
+    def _step(self, name: str) -> None:
+        self._migration.around.on_step(name)
+
+    def _timed(self, name: str, work: Callable[[], object]) -> None:
+        self._step(f"switch.{name}")
+        began = self._clock()
+        try:
+            work()
+        finally:
+            self._steps[name] = self._clock() - began
+
+    def _remaining(self) -> float:
+        return max(0.0, self._budget - (self._clock() - self._began))
+
+    def _require_budget(self) -> None:
+        if self._remaining() <= 0:
+            spent = ", ".join(f"{name} {seconds * 1000:.0f} ms" for name, seconds in self._steps.items())
+            raise SwitchUndoneError(f"the write pause of {self._budget:g} s was used up", cause=spent)
+
+    # --- before the pause ---
+
+    def _prepare(self) -> Fence:
+        """Everything slow that may happen while the application writes."""
+        self._programs = self._load_programs()
+        fence = build_fence(
+            self._migration.config.cutover.fence, self._migration.id, self._origin,
+            self._migration.table_names(self._giving), gives_up_to=self._taking,
+        )  # fmt: skip
+        fence.prepare()
+        self._carry_counters()
+        self._stream.drain(timeout_seconds=PRE_DRAIN_SECONDS)
+        if not verify_touched(self._migration, self._stream, is_still=False):
+            raise RefusedError("rows differ: verify again before the switch", place=f"migration {self._migration.id}")
+        return fence
+
+    def _load_programs(self) -> tuple[Program, ...]:
+        """Forward: as the source defines them now, saved for the way back. Backward: as saved."""
+        if self._direction is Direction.FORWARD:
+            programs = build_programs(
+                self._migration.read_schema(Side.SOURCE, anew=True), self._migration.table_names(Side.SOURCE),
+                source_version=self._origin.version, target_version=self._destination.version,
+                target_schema=self._migration.schema_name(Side.TARGET),
+            )  # fmt: skip
+            self._migration.store.save_evidence(PROGRAMS, dump_programs(programs))
+            return programs
+        saved = self._migration.store.load_evidence(PROGRAMS)
+        return load_programs(saved.content) if saved else ()
+
+    def _carry_counters(self) -> None:
+        routes = self._migration.require_routes(self._direction)
+        sequences: dict[TableName, TableName] = {}
+        for stored in self._migration.read_schema(Side.SOURCE).of_kind(ObjectKind.SEQUENCE):
+            names = {
+                Side.SOURCE: stored.name,
+                Side.TARGET: TableName(self._migration.schema_name(Side.TARGET), stored.name.name),
+            }
+            sequences[names[self._giving]] = names[self._taking]
+        counted = {
+            route.origin.name: route.destination.name
+            for route in routes
+            if any(column.is_auto_increment for column in route.destination.columns)
+        }
+        carry_counters(self._origin, self._destination, counted, sequences)
+
+    # --- inside the pause ---
+
+    def _close(self, session: Session, fence: Fence) -> None:
+        with interrupting_after(self._remaining(), self._origin.pool, session):
+            fence.close(session)
+        if self._programs:
+            with self._origin.pool.borrow() as other:
+                disable_events(other, self._programs, self._migration.schema_name(self._giving))
+
+    def _verify(self) -> None:
+        if not verify_touched(self._migration, self._stream, is_still=True):
+            raise SwitchUndoneError("rows differ after the drain", hint="`dbmigrate verify --repair`, then try again")
+        self._require_budget()
+
+    def _open_way_back(self) -> None:
+        """The position from which the opposite stream misses no write of the new owner: before it may write."""
+        back = Direction.REVERSE if self._direction is Direction.FORWARD else Direction.FORWARD
+        self._migration.store.save_checkpoint(back, self._migration.note_start(back))
+
+    def _carry(self) -> None:
+        self._carry_counters()
+        if self._programs:
+            with self._destination.pool.borrow() as session:
+                create_programs(session, self._programs, self._taking, self._migration.schema_name(self._taking))
+
+    @property
+    def _next_row(self) -> FenceRow:
+        phase = Phase.SOAK if self._taking is Side.TARGET else Phase.CATCH_UP
+        owner = MEANINGS[phase].owner
+        assert owner is self._taking  # noqa: S101  # the table of meanings and the direction agree
+        return FenceRow(self._state.epoch + 1, self._taking, phase)
+
+    def _commit_giving(self, session: Session) -> None:
+        session.execute(build_fence_save(self._migration.id, self._next_row), doing="handing over ownership")
+        self._step("switch.row_written")
+        session.execute("COMMIT", doing="committing the switch")
+
+    def _take_over(self, fence: Fence) -> None:
+        def verb() -> None:
+            with self._destination.pool.borrow() as session:
+                session.execute(build_fence_save(self._migration.id, self._next_row), doing="taking over ownership")
+
+        self._migration.retry.retrying(verb, idempotent=True)
+        self._step("switch.destination_committed")
+        self._migration.retry.retrying(lambda: fence.open_other(self._destination), idempotent=True)
+
+    def _release(self, session: Session, fence: Fence) -> None:
+        try:
+            fence.keep(session)
+        except DbmigrateError as fault:
+            log.warning("releasing the fence's session failed, closing it instead: %s", fault.message)
+        settle_after_switch(self._migration, self._giving, self._programs)
+
+    def _record(self, report: SwitchReport) -> None:
+        self._migration.around.observer.writes_paused(report.pause_seconds)
+        self._migration.store.save_evidence(
+            SWITCH,
+            {
+                "direction": report.direction.value,
+                "pause_ms": round(report.pause_seconds * 1000, 2),
+                "steps_ms": {name: round(seconds * 1000, 2) for name, seconds in report.steps.items()},
+            },
+        )
+
+    # --- when something fails ---
+
+    def _resolve(self, session: Session, fence: Fence, fault: BaseException) -> None:
+        """Find out by reading whether the switch has happened; undo if it has not, go on if it has."""
+        if self._has_happened():
+            return
+        cause = self._describe(fault)
+        self._undo(session, fence)
+        if isinstance(fault, DbmigrateError):
+            self._stream.require_healthy()
+            raise SwitchUndoneError(
+                "the switch was undone; writers go on as before", place=self._origin.place, cause=cause,
+                hint=fault.hint or "it is tried again",
+            ) from fault  # fmt: skip
+        raise fault
+
+    def _has_happened(self) -> bool:
+        def verb() -> bool:
+            with self._origin.pool.borrow() as session:
+                row = load_fence_row(session, self._migration.id)
+            return row is not None and row.epoch == self._next_row.epoch and row.owner is self._taking
+
+        # While LOCK TABLES holds the fence table, only a switch that has not committed can be the case.
+        return "commit" in self._steps and bool(self._migration.retry.retrying(verb, idempotent=True))
+
+    def _describe(self, fault: BaseException) -> str:
+        text = str(fault).replace("\n", "; ")
+        try:
+            with self._origin.pool.borrow() as session:
+                blocking = read_open_transactions(session, at_least_seconds=1)
+        except DbmigrateError:
+            return text
+        return text + (f"; open meanwhile: {blocking[0]}" if blocking else "")
+
+    def _undo(self, session: Session, fence: Fence) -> None:
+        """Writers first, then everything else."""
+        self._step("switch.undo")
+        if session.is_broken:
+            session.close()
+            with self._origin.pool.borrow() as fresh:
+                fence.lift(fresh)
+        else:
+            fence.lift(session)
+        if self._programs:
+            with self._origin.pool.borrow() as other:
+                enable_events(other, self._programs, self._migration.schema_name(self._giving))
+            remove_programs(self._migration, self._taking, self._programs)
+
+
+def remove_programs(migration: Migration, side: Side, programs: tuple[Program, ...]) -> None:
+    """Take triggers and events off a side that does not own the data."""
+    with migration.servers[side].pool.borrow() as session:
+        drop_triggers(session, programs, migration.schema_name(side))
+        drop_events(session, programs, migration.schema_name(side))
+
+
+def settle_after_switch(migration: Migration, giving: Side, programs: tuple[Program, ...]) -> None:
+    """After the switch, before the stream back writes: the side that gave up loses triggers and running events."""
+    if programs:
+        with migration.servers[giving].pool.borrow() as session:
+            drop_triggers(session, programs, migration.schema_name(giving))
+            disable_events(session, programs, migration.schema_name(giving))
