@@ -7,7 +7,6 @@ under minimal metadata do not carry them.
 
 from __future__ import annotations
 
-import socket
 from binascii import hexlify
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -162,5 +161,27 @@ def format_inet4(data: bytes) -> bytes:
 
 
 def format_inet6(data: bytes) -> bytes:
-    """MariaDB's INET6, in the binlog without trailing zero bytes."""
-    return f"'{socket.inet_ntop(socket.AF_INET6, data.ljust(16, bytes(1)))}'".encode()
+    """MariaDB's INET6, in the binlog without trailing zero bytes.
+
+    It prints a single zero group as ``::`` too, where inet_ntop and RFC 5952 write ``0``.
+    """
+    address = data.ljust(16, b"\0")
+    groups = [int.from_bytes(address[i : i + 2], "big") for i in range(0, 16, 2)]
+    start, length = _longest_zeros(groups)
+    tail = [f"{group:x}" for group in groups[start + length :]]
+    if start == 0 and (length == 6 or (length == 5 and groups[5] == 0xFFFF)):
+        tail[-2:] = [".".join(str(byte) for byte in address[12:])]
+    if not length:
+        return f"'{':'.join(tail)}'".encode()
+    head = [f"{group:x}" for group in groups[:start]]
+    return f"'{':'.join(head)}::{':'.join(tail)}'".encode()
+
+
+def _longest_zeros(groups: list[int]) -> tuple[int, int]:
+    """Start and length of the first of the longest runs of zero groups."""
+    best, start = (0, 0), 0
+    for place, group in enumerate([*groups, -1]):
+        if group:
+            best = max(best, (start, place - start), key=lambda run: run[1])
+            start = place + 1
+    return best

@@ -139,7 +139,8 @@ class BinlogReader:
             delivery = changes.take_delivery()
             if delivery is not None or self._clock() >= deadline:
                 return delivery
-            self._receive(max(0.001, min(deadline - self._clock(), self._heartbeat_seconds)))
+            if not is_full:
+                self._receive(max(0.001, min(deadline - self._clock(), self._heartbeat_seconds)))
             batches = 0
 
     def _next_batch(self) -> bool:

@@ -113,13 +113,12 @@ class Changes:
     def take_delivery(self) -> Delivery | None:
         """What was collected since the last delivery; None if that is nothing at all."""
         position = self._position()
-        keys = self._take_keys()
+        keys, rows = self._take_keys()
         if not keys and not self._events and position == self._delivered:
-            self._rows = 0
             return None
         is_boundary = not self._prepared and (self._xa_set_aside is not None or not self._open_rows)
-        delivery = Delivery(keys, tuple(self._events), position, self._rows, is_boundary)
-        self._events, self._rows, self._delivered = [], 0, position
+        delivery = Delivery(keys, tuple(self._events), position, rows, is_boundary)
+        self._events, self._delivered = [], position
         return delivery
 
     def _position(self) -> Position:
@@ -130,11 +129,15 @@ class Changes:
     def _boundary(self) -> Position:
         return Position(self._file, self._offset, str(self._gtids))
 
-    def _take_keys(self) -> dict[TableName, list[bytes]]:
-        if self._xa_set_aside is not None:  # the sinks hold keys of an XA transaction that is not decided
-            keys, self._xa_set_aside = self._xa_set_aside, {}
-            return keys
-        return self._empty_sinks()
+    def _take_keys(self) -> tuple[dict[TableName, list[bytes]], int]:
+        """What may leave now, and how many row changes that was."""
+        if self._xa_set_aside is None:
+            rows, self._rows = self._rows, 0
+            return self._empty_sinks(), rows
+        # The sinks hold keys of an XA transaction that is not decided.
+        rows, self._xa_rows_before, self._rows = self._xa_rows_before, 0, 0
+        keys, self._xa_set_aside = self._xa_set_aside, {}
+        return keys, rows
 
     def _empty_sinks(self) -> dict[TableName, list[bytes]]:
         keys = {}
@@ -282,7 +285,7 @@ class Changes:
         for name, older in self._xa_set_aside.items():
             self._sinks[name].keys = older
         self._xa_set_aside = None
-        self._rows = max(0, self._rows - rows)
+        self._rows = self._xa_rows_before
         held = _HeldTransaction(self._boundary(), keys, rows)
         if commits:
             self._deliver_held(held)
