@@ -67,15 +67,15 @@ _FLAVOUR_OPTIONS = {
 
 _server_ids = itertools.count(os.getpid() % 100_000 * 100 + 1)
 
-# The kernel ends a child when the *thread* that started it ends, so one thread starts all servers and lives as
-# long as the program.
+# The kernel ends a child when the *thread* that started it ends, so one thread starts all servers and lives
+# as long as the program.
 _starter = ThreadPoolExecutor(max_workers=1, thread_name_prefix="server-starter")
 
 
 class LocalServer:
     """One private server; a context manager that starts and stops it.
 
-    ``directory`` is the caller's: it keeps the data, the binlog and the error log until the caller removes it.
+    ``directory`` is the caller's: it keeps data, binlog and error log until the caller removes it.
     ``options`` are server options by name; they win over the defaults. An empty value gives the bare option
     (``skip_log_bin``), but for ``secure_file_priv``, where empty means "anywhere".
     """
@@ -298,22 +298,23 @@ class LocalServer:
         return "\n".join(["[mysqld]", *lines, ""])
 
     def _wait_until_it_answers(self) -> None:
+        """Return once a connection opens. On every other way out, no process is left."""
         deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline:
-            if not self.is_running:
-                self._forget_process()
-                raise FatalError(
-                    f"the {self.flavour.value} server {self.name} ended while it started",
-                    place=str(self.error_log),
-                    cause=self._read_log_end(),
-                )
-            with contextlib.suppress(pymysql.err.OperationalError):
-                self.connect().close()
-                return
-            time.sleep(_POLL_SECONDS)
+        try:
+            while time.monotonic() < deadline and self.is_running:
+                with contextlib.suppress(pymysql.err.OperationalError):
+                    self.connect().close()
+                    return
+                time.sleep(_POLL_SECONDS)
+            trouble = (
+                f"did not answer within {START_SECONDS:g} s" if self.is_running else "ended while it started"
+            )
+        except BaseException:
+            self.kill()
+            raise
         self.kill()
         raise FatalError(
-            f"the {self.flavour.value} server {self.name} did not answer within {START_SECONDS:g} s",
+            f"the {self.flavour.value} server {self.name} {trouble}",
             place=str(self.error_log),
             cause=self._read_log_end(),
         )

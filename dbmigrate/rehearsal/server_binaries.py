@@ -1,7 +1,7 @@
 """Where the server programs are, how they are run, and data directories ready to start from.
 
 Apart from ``local_servers`` because it knows files and programs, not running servers. A program is taken from
-this machine, or from a tree of another release (``.ci/mysql`` makes one) and run with that tree's own libraries.
+this machine, or from a tree of another release (``.ci/mysql`` makes one) and run with its own libraries.
 """
 
 from __future__ import annotations
