@@ -59,5 +59,3 @@ def config_option(command: Callable[..., Any]) -> Callable[..., Any]:
 def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """``--json``, the same for every command that has a result."""
     return click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")(command)
-
-

@@ -95,9 +95,7 @@ class Copier:
             if name not in planned:
                 self._origin.retry.retrying(lambda route=route: self._plan_table(route), idempotent=True)  # type: ignore[misc]
         with self._lock:
-            self._stripes = {
-                (s.table, s.number): s for s in self._store.load_stripes() if s.table in self._routes
-            }
+            self._stripes = {(s.table, s.number): s for s in self._store.load_stripes() if s.table in self._routes}
 
     def _plan_table(self, route: Route) -> None:
         self._origin.heartbeat.pass_barrier()

@@ -57,7 +57,9 @@ def _cut_integers(session: Session, table: Table, wanted: int) -> list[Key]:
 def _cut_index(session: Session, table: Table, wanted: int) -> list[Key]:
     if wanted == 1:
         return []
-    step, cuts, lower = max(1, table.estimated_rows // wanted), [], None
+    step = max(1, table.estimated_rows // wanted)
+    cuts: list[Key] = []
+    lower: Key | None = None
     while len(cuts) < 4 * wanted:  # the estimate may be far too low; the last stripe takes what is left
         probe = build_boundary_probe(table, KeyRange(lower), step)
         lower = session.fetch_value(probe, doing=f"cutting {table.name}")

@@ -325,8 +325,13 @@ class ControlStore:
                 if changed:
                     connection.execute(
                         _transition.insert().values(
-                            migration_id=self._id, at=sa.func.utc_timestamp(6), epoch=state.epoch + 1,
-                            from_phase=state.phase.value, to_phase=phase.value, actor=actor, reason=reason,
+                            migration_id=self._id,
+                            at=sa.func.utc_timestamp(6),
+                            epoch=state.epoch + 1,
+                            from_phase=state.phase.value,
+                            to_phase=phase.value,
+                            actor=actor,
+                            reason=reason,
                         )  # fmt: skip
                     )
 
@@ -382,8 +387,13 @@ class ControlStore:
         )
         self._run(
             _transition.insert().values(
-                migration_id=self._id, at=sa.func.utc_timestamp(6), epoch=state.epoch + 1,
-                from_phase=Phase.ABORTED.value, to_phase=Phase.PLAN.value, actor=actor, reason="planned anew",
+                migration_id=self._id,
+                at=sa.func.utc_timestamp(6),
+                epoch=state.epoch + 1,
+                from_phase=Phase.ABORTED.value,
+                to_phase=Phase.PLAN.value,
+                actor=actor,
+                reason="planned anew",
             )  # fmt: skip
         )
 
@@ -451,8 +461,13 @@ class ControlStore:
         )  # fmt: skip
         return tuple(
             StripeState(
-                TableName(r.table_schema, r.table_name), r.number, _decode(r.lower_key), _decode(r.upper_key),
-                _decode(r.cursor_key), r.copied_rows, bool(r.is_done),
+                TableName(r.table_schema, r.table_name),
+                r.number,
+                _decode(r.lower_key),
+                _decode(r.upper_key),
+                _decode(r.cursor_key),
+                r.copied_rows,
+                bool(r.is_done),
             )  # fmt: skip
             for r in self._run(query)
         )
@@ -534,13 +549,16 @@ class ControlStore:
     def read_age_seconds(self, evidence: Evidence) -> float:
         """How old a fact is, by the target's clock."""
         now = self._run(sa.text("SELECT UTC_TIMESTAMP(6)"))[0][0].replace(tzinfo=UTC)
-        return max(0.0, (now - evidence.at) / timedelta(seconds=1))
+        return max(0.0, float((now - evidence.at) / timedelta(seconds=1)))
 
     def save_approval(self, phase: Phase, *, evidence_id: int, approver: str) -> None:
         """Append an approval of ``phase`` on that evidence."""
         self._run(
             _approval.insert().values(
-                migration_id=self._id, at=sa.func.utc_timestamp(6), phase=phase.value, evidence_id=evidence_id,
+                migration_id=self._id,
+                at=sa.func.utc_timestamp(6),
+                phase=phase.value,
+                evidence_id=evidence_id,
                 approver=approver,
             )  # fmt: skip
         )

@@ -36,7 +36,9 @@ def read_sequences(session: Session, names: Sequence[TableName]) -> dict[TableNa
     """The next value that each sequence (MariaDB) has not yet handed to any cache."""
     found = {}
     for name in names:
-        value = session.fetch_value(f"SELECT next_not_cached_value FROM {quote_table(name)}", doing="reading a sequence")
+        value = session.fetch_value(
+            f"SELECT next_not_cached_value FROM {quote_table(name)}", doing="reading a sequence"
+        )
         found[name] = int(value or 0)
     return found
 

@@ -36,7 +36,8 @@ _CREATE_FENCE = (
 def create_fence_tables(session: Session) -> None:
     """Create the schema, heartbeat and fence tables on a side where they are missing."""
     session.execute(
-        f"CREATE DATABASE IF NOT EXISTS {quote_identifier(CONTROL_SCHEMA)} CHARACTER SET utf8mb4", doing="control schema"
+        f"CREATE DATABASE IF NOT EXISTS {quote_identifier(CONTROL_SCHEMA)} CHARACTER SET utf8mb4",
+        doing="control schema",
     )
     session.execute(CREATE_HEARTBEAT, doing="heartbeat table")
     session.execute(_CREATE_FENCE, doing="fence table")
@@ -78,8 +79,7 @@ def load_fence_row(session: Session, migration_id: str) -> FenceRow | None:
     if present != b"1":
         return None
     rows = session.execute(
-        f"SELECT epoch, owner, phase FROM {quote_table(FENCE_TABLE)} "
-        f"WHERE migration_id = {quote_string(migration_id)}",
+        f"SELECT epoch, owner, phase FROM {quote_table(FENCE_TABLE)} WHERE migration_id = {quote_string(migration_id)}",
         doing="reading the fence row",
     ).rows
     if not rows:

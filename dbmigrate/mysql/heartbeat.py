@@ -101,7 +101,7 @@ class Heartbeat:
             f"beaten_at = UTC_TIMESTAMP(6) WHERE migration_id = {self._id}",
             doing="heartbeat",
         )
-        return int(session.driver_connection.insert_id())
+        return session.read_insert_id()
 
     def lag_seconds(self, reached: int) -> float:
         """How far behind a stream is that has worked off everything up to beat ``reached``.

@@ -18,9 +18,7 @@ from dbmigrate.mysql.transfer import read_max_packet
 class Server:
     """A reachable server of a supported flavour. Thread-safe."""
 
-    def __init__(
-        self, endpoint: Endpoint, migration_id: str, *, clock: Callable[[], float], retry: Retry
-    ) -> None:
+    def __init__(self, endpoint: Endpoint, migration_id: str, *, clock: Callable[[], float], retry: Retry) -> None:
         connection = endpoint.connect()
         try:
             self.version: ServerVersion = read_server_version(connection)

@@ -106,9 +106,7 @@ def _tls_options(section: ServerSection) -> dict[str, Any]:
             "the TLS files cannot be used", place="tls", cause=str(fault), hint="check the paths ca, cert and key"
         ) from fault
     context.check_hostname = mode is TlsMode.VERIFY_IDENTITY
-    context.verify_mode = (
-        ssl.CERT_REQUIRED if mode in (TlsMode.VERIFY_CA, TlsMode.VERIFY_IDENTITY) else ssl.CERT_NONE
-    )
+    context.verify_mode = ssl.CERT_REQUIRED if mode in (TlsMode.VERIFY_CA, TlsMode.VERIFY_IDENTITY) else ssl.CERT_NONE
     return {"ssl": context}
 
 
@@ -134,7 +132,7 @@ class Session:
     @property
     def connection_id(self) -> int:
         """The server's id of this connection, for KILL."""
-        return int(self._connection.thread_id())
+        return int(self._connection.thread_id())  # type: ignore[no-untyped-call]  # the stubs leave it out
 
     @property
     def driver_connection(self) -> Connection[Any]:
@@ -148,7 +146,7 @@ class Session:
             DbmigrateError: see ``faults.translate_fault``; after a lost connection the session is broken.
         """
         try:
-            self._connection.query(sql)  # type: ignore[arg-type]  # bytes are sent as they are
+            self._connection.query(sql)
         except (pymysql.err.MySQLError, OSError, EOFError) as fault:
             error = translate_fault(fault, place=self.place, doing=doing)
             self.is_broken = self.is_broken or isinstance(error, ConnectionLostError)
@@ -156,7 +154,7 @@ class Session:
         except BaseException:
             self.is_broken = True  # interrupted between request and answer: the stream of packets is unusable
             raise
-        answer = self._connection._result
+        answer: Any = self._connection._result  # type: ignore[attr-defined]  # a cursor would decode and copy
         message = answer.message.decode("utf8", "replace") if isinstance(answer.message, bytes) else answer.message
         return Result(answer.rows or (), answer.affected_rows, message or "", answer.warning_count or 0)
 
@@ -194,10 +192,14 @@ class Session:
             raise
         self.execute("COMMIT", doing="commit")
 
+    def read_insert_id(self) -> int:
+        """What LAST_INSERT_ID was set to by the last statement."""
+        return int(self._connection.insert_id())  # type: ignore[no-untyped-call]  # the stubs leave it out
+
     def close(self) -> None:
         """Close without asking the server's opinion; open transactions are rolled back by it."""
         with contextlib.suppress(Exception):
-            self._connection._force_close()
+            self._connection._force_close()  # type: ignore[attr-defined]  # close() would wait for the server
 
 
 class SessionPool:

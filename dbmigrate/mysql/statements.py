@@ -247,7 +247,9 @@ def build_children_lookup(child: Table, foreign_key: ForeignKey, parent: Table, 
     Where the referenced columns are the parent's key, the parent's row need not exist any more.
     """
     key = _key_of(child)
-    referenced = {name.casefold(): own for own, name in zip(foreign_key.columns, foreign_key.referenced_columns, strict=True)}
+    referenced = {
+        name.casefold(): own for own, name in zip(foreign_key.columns, foreign_key.referenced_columns, strict=True)
+    }
     parent_key = [column.name for column in parent.key_columns]
     if {name.casefold() for name in parent_key} == set(referenced):
         own = [referenced[name.casefold()] for name in parent_key]

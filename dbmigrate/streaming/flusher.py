@@ -6,7 +6,7 @@ each other is flushed one batch after the other; so no two batches with the same
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Executor, Future, wait
 
 from dbmigrate.domain.keys import Key
@@ -77,7 +77,11 @@ class Flusher:
         batches = [keys[start : start + size] for start in range(0, len(keys), size)]
         if self._passes[table]:
             return [lambda batch=batch: self._flush_batch(table, batch) for batch in batches]  # type: ignore[misc]
-        return [lambda: [self._flush_batch(table, batch) for batch in batches] and None]
+        return [lambda: self._flush_in_order(table, batches)]
+
+    def _flush_in_order(self, table: TableName, batches: Sequence[Sequence[Key]]) -> None:
+        for batch in batches:
+            self._flush_batch(table, batch)
 
     def _run(self, tasks: list[Callable[[], None]]) -> None:
         if len(tasks) == 1:
@@ -120,5 +124,3 @@ def _first_batch_keys(route: Route) -> int:
     table = route.origin
     row_bytes = table.data_bytes // table.estimated_rows if table.estimated_rows else 0
     return max(1, min(BATCH_KEYS, BATCH_BYTES // row_bytes)) if row_bytes else BATCH_KEYS
-
-

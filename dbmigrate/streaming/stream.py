@@ -112,7 +112,10 @@ class Stream:
         """Begin to follow and flush."""
         for work in (self._read_forever, self._flush_forever, self._beat_forever):
             thread = threading.Thread(
-                target=self._guarded, args=(work,), name=f"{self.direction.value}-{work.__name__.strip('_')}", daemon=True
+                target=self._guarded,
+                args=(work,),
+                name=f"{self.direction.value}-{work.__name__.strip('_')}",
+                daemon=True,
             )
             thread.start()
             self._threads.append(thread)

@@ -43,9 +43,7 @@ class Program:
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Program:
         """What ``asdict`` wrote."""
-        return cls(
-            **{**content, "on_source": tuple(content["on_source"]), "on_target": tuple(content["on_target"])}
-        )
+        return cls(**{**content, "on_source": tuple(content["on_source"]), "on_target": tuple(content["on_target"])})
 
     def statements(self, side: Side) -> tuple[str, ...]:
         """How it is created on a side."""

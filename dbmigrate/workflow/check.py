@@ -16,9 +16,14 @@ def check_migration(migration: Migration, *, is_first_run: bool) -> list[Finding
     with migration.source.pool.borrow() as source, migration.target.pool.borrow() as target:
         return run_checks(
             Surroundings(
-                config=migration.config, source=source, target=target,
-                source_version=migration.source.version, target_version=migration.target.version,
-                source_schema=source_schema, target_schema=target_schema,
-                tables=select_tables(migration.config.tables, source_schema), is_first_run=is_first_run,
+                config=migration.config,
+                source=source,
+                target=target,
+                source_version=migration.source.version,
+                target_version=migration.target.version,
+                source_schema=source_schema,
+                target_schema=target_schema,
+                tables=select_tables(migration.config.tables, source_schema),
+                is_first_run=is_first_run,
             )  # fmt: skip
         )

@@ -59,9 +59,10 @@ class ReadOnlyFence:
         """Nothing is slow here."""
 
     def close(self, session: Session) -> None:
+        # In this order: a session with an open transaction may not change read_only (error 1192).
+        session.execute(build_read_only(True), doing="making the server read-only")
         session.execute("START TRANSACTION")
         session.execute(build_fence_lock(self._migration_id), doing="locking the fence row")
-        session.execute(build_read_only(True), doing="making the server read-only")
 
     def lift(self, session: Session) -> None:
         session.execute("ROLLBACK")

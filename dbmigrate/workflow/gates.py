@@ -36,7 +36,9 @@ def judge_stream(
     """Lag and backlog below their limits. A lag that cannot be seen is not a small lag."""
     if lag_seconds is None or backlog_keys is None:
         return GateResult(Verdict.INCONCLUSIVE, "the stream's lag cannot be seen yet")
-    facts = f"lag {lag_seconds:.2f} s (limit {max_lag_seconds:g}), backlog {backlog_keys} keys (limit {max_backlog_keys})"
+    facts = (
+        f"lag {lag_seconds:.2f} s (limit {max_lag_seconds:g}), backlog {backlog_keys} keys (limit {max_backlog_keys})"
+    )
     if lag_seconds <= max_lag_seconds and backlog_keys <= max_backlog_keys:
         return GateResult(Verdict.PASSED, facts)
     return GateResult(Verdict.INCONCLUSIVE, facts)

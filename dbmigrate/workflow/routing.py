@@ -38,14 +38,18 @@ def build_forward_routes(
 ) -> tuple[tuple[Route, ...], tuple[RoutingProblem, ...]]:
     """Routes from source to target for every selected table that exists on both sides, and what stands in the way."""
     by_name = {table.name: table for table in target.tables}
-    routes, problems = [], []
+    routes: list[Route] = []
+    problems: list[RoutingProblem] = []
     for table in select_tables(tables, source):
         destination = by_name.get(target_name(tables, table.name, target.name))
         if destination is None:
             continue
         options = tables.options_for(table.name.name)
         outcome = _build_route(table, destination, _Forward(options))
-        (routes if isinstance(outcome, Route) else problems).append(outcome)  # type: ignore[attr-defined]
+        if isinstance(outcome, Route):
+            routes.append(outcome)
+        else:
+            problems.append(outcome)
     return tuple(routes), tuple(problems)
 
 
@@ -54,14 +58,18 @@ def build_reverse_routes(
 ) -> tuple[tuple[Route, ...], tuple[RoutingProblem, ...]]:
     """Routes from target back to source; a problem means that this migration cannot be reverted."""
     by_name = {table.name: table for table in target.tables}
-    routes, problems = [], []
+    routes: list[Route] = []
+    problems: list[RoutingProblem] = []
     for table in select_tables(tables, source):
         origin = by_name.get(target_name(tables, table.name, target.name))
         if origin is None:
             continue
         options = tables.options_for(table.name.name)
         outcome = _build_route(origin, table, _Reverse(options, table))
-        (routes if isinstance(outcome, Route) else problems).append(outcome)  # type: ignore[attr-defined]
+        if isinstance(outcome, Route):
+            routes.append(outcome)
+        else:
+            problems.append(outcome)
     return tuple(routes), tuple(problems)
 
 

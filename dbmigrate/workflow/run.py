@@ -143,7 +143,12 @@ class Run:
             eta = None if progress.is_done or rate <= 0 else left / rate
             found.append(
                 TableStatus(
-                    str(progress.table), progress.rows, progress.estimated_rows, rate, eta, progress.is_done,
+                    str(progress.table),
+                    progress.rows,
+                    progress.estimated_rows,
+                    rate,
+                    eta,
+                    progress.is_done,
                     verified.get(progress.table, 0),
                 )  # fmt: skip
             )

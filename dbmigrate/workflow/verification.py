@@ -42,7 +42,11 @@ def build_executors(workers: int) -> tuple[ThreadPoolExecutor, ThreadPoolExecuto
 
 def settle_with(stream: Stream) -> Callable[[], None]:
     """Wait until the stream has passed everything committed before the call."""
-    return lambda: stream.drain(timeout_seconds=SETTLE_SECONDS) and None
+
+    def settle() -> None:
+        stream.drain(timeout_seconds=SETTLE_SECONDS)
+
+    return settle
 
 
 def verify_touched(migration: Migration, stream: Stream, *, is_still: bool) -> bool:

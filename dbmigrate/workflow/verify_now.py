@@ -93,5 +93,7 @@ def _wait_for_repairs(migration: Migration) -> None:
     until = time.monotonic() + SETTLE_SECONDS
     while migration.store.has_repairs():
         if time.monotonic() > until:
-            raise FatalError("the runner has not taken the repairs", place=f"migration {migration.id}", hint="try again")
+            raise FatalError(
+                "the runner has not taken the repairs", place=f"migration {migration.id}", hint="try again"
+            )
         time.sleep(0.25)

@@ -11,8 +11,12 @@ from dbmigrate.workflow.demo import format_demo, run_demo
 
 
 @click.command()
-@click.option("--rows", type=click.IntRange(1_000, 5_000_000), default=200_000, show_default=True, help="Rows in the shop.")
-@click.option("--writers", type=click.IntRange(1, 32), default=4, show_default=True, help="Threads that write all the time.")
+@click.option(
+    "--rows", type=click.IntRange(1_000, 5_000_000), default=200_000, show_default=True, help="Rows in the shop."
+)
+@click.option(
+    "--writers", type=click.IntRange(1, 32), default=4, show_default=True, help="Threads that write all the time."
+)
 @json_option
 @click.pass_context
 def demo(ctx: click.Context, rows: int, writers: int, as_json: bool) -> None:

@@ -39,7 +39,9 @@ def work(run: Run) -> Phase | None:
 
 def _create_database(session: Session, migration: Migration, source: Schema) -> None:
     name = quote_identifier(migration.schema_name(Side.TARGET))
-    session.execute(f"CREATE DATABASE IF NOT EXISTS {name} CHARACTER SET {source.charset}", doing="creating the database")
+    session.execute(
+        f"CREATE DATABASE IF NOT EXISTS {name} CHARACTER SET {source.charset}", doing="creating the database"
+    )
 
 
 def _create_tables(session: Session, migration: Migration, tables: tuple[Table, ...]) -> None:

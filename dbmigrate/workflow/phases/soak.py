@@ -38,5 +38,3 @@ def _has_soaked(run: Run) -> bool:
     switched = run.migration.store.load_evidence(SWITCH)
     age = run.migration.store.read_age_seconds(switched) if switched else 0.0
     return judge_soak(age_seconds=age, min_soak_seconds=run.migration.config.gates.min_soak_seconds).has_passed
-
-
