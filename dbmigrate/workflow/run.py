@@ -46,6 +46,8 @@ class Run:
     interrupted: threading.Event = field(default_factory=threading.Event)
     _rates: dict[TableName, deque[tuple[float, int]]] = field(default_factory=dict)
     _seen_lag: bool = False
+    _streamed_before: int = 0
+    _flushed_before: int = 0
 
     # --- stopping ---
 
@@ -91,6 +93,9 @@ class Run:
         stream, self.stream = self.stream, None
         if stream is not None:
             stream.stop()
+            status = stream.read_status()
+            self._streamed_before += status.rows_streamed
+            self._flushed_before += status.keys_flushed
 
     def resync(self, lost: PositionLost) -> None:
         """The binlog no longer reaches back to the checkpoint: stream from now, and let verification repair.
@@ -125,16 +130,17 @@ class Run:
             owner=meaning.owner.value if meaning.owner else "unknown",
             streaming=stream.direction.value if stream else "",
             lag_seconds=status.lag_seconds if status else None, max_lag_seconds=self.max_lag_seconds,
-            backlog_keys=status.backlog_keys if status else None, rows_streamed=status.rows_streamed if status else 0,
-            keys_flushed=status.keys_flushed if status else 0, position=str(status.position) if status else "",
+            backlog_keys=status.backlog_keys if status else None,
+            rows_streamed=self._streamed_before + (status.rows_streamed if status else 0),
+            keys_flushed=self._flushed_before + (status.keys_flushed if status else 0), position=str(status.position) if status else "",
             rows_copied=sum(t.rows for t in tables), waiting_for=self.waiting_for or self.migration.throttle.reason,
             is_paused=self.migration.throttle.is_paused, holder=self.actor, tables=tables,
         )  # fmt: skip
 
     def _read_tables(self) -> tuple[TableStatus, ...]:
         copier, verifier = self.copier, self.verifier
-        if copier is None:
-            return ()
+        if copier is None:  # copied by an earlier run: show what it published last
+            return tuple(TableStatus(**{**one, "rows_per_second": 0.0}) for one in self.state.progress.get("tables", ()))
         verified = verifier.result.tables if verifier is not None else {}
         found = []
         for progress in copier.read_progress():

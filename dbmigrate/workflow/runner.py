@@ -27,6 +27,7 @@ from dbmigrate.workflow.abort import abort
 from dbmigrate.workflow.migration import Migration
 from dbmigrate.workflow.phases import WORK
 from dbmigrate.workflow.phases.expand import CREATED
+from dbmigrate.workflow.phases.plan import require_no_obstacles
 from dbmigrate.workflow.run import Run
 
 log = logging.getLogger(__name__)
@@ -132,6 +133,8 @@ class Runner:
 
     def _begin(self) -> Run:
         store = self._migration.store
+        if not store.exists() or store.load_state() is None:
+            require_no_obstacles(self._migration)  # before anything is written anywhere
         store.create_tables()
         store.create_migration(
             source=self._migration.source.place, target=self._migration.target.place,
@@ -175,7 +178,7 @@ class Runner:
     def _walk(self, run: Run) -> None:
         resyncs = 0
         while not self._is_over(run):
-            if run.requested or self._load().requested:
+            if self._is_asked(run):
                 if not self._obey(run):
                     return
                 continue
@@ -195,13 +198,17 @@ class Runner:
                     self._enter(run, Phase.CATCH_UP, "the binlog was purged; verify again")
                 continue
             if following is None:
-                if not run.requested:
+                if not self._is_asked(run):
                     return
                 continue
             left = run.state.phase
             self._enter(run, following, f"the gate of {left.value} has passed")
             if left is self._until:
                 return
+
+    def _is_asked(self, run: Run) -> bool:
+        """Whether another process wants something else done now."""
+        return bool(run.requested or self._load().requested)
 
     def _is_over(self, run: Run) -> bool:
         if self._lost_lease:

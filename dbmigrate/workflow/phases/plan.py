@@ -11,7 +11,7 @@ from dbmigrate.mysql.fence import read_is_read_only
 from dbmigrate.workflow.check import check_migration
 from dbmigrate.workflow.migration import Migration
 from dbmigrate.workflow.preflight import has_obstacles
-from dbmigrate.workflow.preflight.finding import Severity
+from dbmigrate.workflow.preflight.finding import Finding, Severity
 from dbmigrate.workflow.run import Run
 
 FOUND = "found"
@@ -23,18 +23,28 @@ def work(run: Run) -> Phase | None:
     Raises:
         RefusedError: there are obstacles; all of them are named.
     """
-    findings = check_migration(run.migration, is_first_run=True)
+    findings = require_no_obstacles(run.migration)
     content = [{**asdict(f), "severity": f.severity.value} for f in findings]
     run.migration.store.save_evidence("preflight", {"findings": content})
+    run.migration.store.save_evidence(FOUND, _read_found(run.migration))
+    return Phase.EXPAND
+
+
+def require_no_obstacles(migration: Migration) -> list[Finding]:
+    """Everything the preflight found, unless it stops the move.
+
+    Raises:
+        RefusedError: there are obstacles; all of them are named.
+    """
+    findings = check_migration(migration, is_first_run=True)
     if has_obstacles(findings):
         obstacles = [f for f in findings if f.severity is Severity.OBSTACLE]
         raise RefusedError(
-            f"{len(obstacles)} obstacle(s) stand in the way", place=f"migration {run.migration.id}",
+            f"{len(obstacles)} obstacle(s) stand in the way", place=f"migration {migration.id}",
             cause="; ".join(f"{f.place}: {f.message}" for f in obstacles),
             hint=" | ".join(f.remedy for f in obstacles if f.remedy) + " | `dbmigrate check` shows everything",
         )  # fmt: skip
-    run.migration.store.save_evidence(FOUND, _read_found(run.migration))
-    return Phase.EXPAND
+    return findings
 
 
 def _read_found(migration: Migration) -> dict[str, bool]:

@@ -58,7 +58,7 @@ def verify_completely(run: Run, direction: Direction, *, repair: bool) -> Verifi
         stream.touched.take()  # from here on: what changes after its chunk was compared
         result = _verify_once(run, direction)
         if not result.is_complete:
-            run.migration.retry.retrying(stream.require_healthy, idempotent=False)
+            stream.require_healthy()
             return None
         content = describe(result, direction=direction, position=str(stream.read_status().position))
         run.migration.store.save_evidence(VERIFICATION, content)

@@ -1,0 +1,45 @@
+"""The statements of the data path as text."""
+
+from __future__ import annotations
+
+import itertools
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dbmigrate.mysql.statements import KeyRange, keys_predicate, range_predicate
+
+
+def _holds(predicate: str, values: dict[str, int]) -> bool:
+    """Evaluate a predicate over small integers, SQL turned into Python."""
+    text = predicate.replace("`", "").replace(" AND ", " and ").replace(" OR ", " or ").replace("TRUE", "True")
+    text = text.replace("<=", "≤").replace(">=", "≥").replace(" = ", " == ").replace("≤", "<=").replace("≥", ">=")
+    return bool(eval(text, {}, dict(values)))
+
+
+def test_a_range_without_ends_is_the_whole_table() -> None:
+    assert range_predicate(["id"], KeyRange()) == "TRUE"
+
+
+def test_a_single_column_range_is_open_below_and_closed_above() -> None:
+    assert range_predicate(["id"], KeyRange(b"-5", b"10")) == "(`id` > -5) AND (`id` <= 10)"
+
+
+small = st.integers(-2, 2)
+
+
+@given(st.lists(small, min_size=1, max_size=3), st.data())
+def test_composite_ranges_compare_as_tuples_do(lower: list[int], data: st.DataObject) -> None:
+    """Every combination of values is inside exactly when the tuples say so."""
+    upper = [data.draw(small) for _ in lower]
+    names = [f"k{i}" for i in range(len(lower))]
+    encode = [",".join(map(str, key)).encode() for key in (lower, upper)]
+    predicate = range_predicate(names, KeyRange(*encode))
+    for values in itertools.product(range(-3, 4), repeat=len(names)):
+        expected = tuple(lower) < values <= tuple(upper)
+        assert _holds(predicate, dict(zip(names, values, strict=True))) == expected
+
+
+def test_keys_of_one_and_of_many_columns() -> None:
+    assert keys_predicate(["id"], [b"1", b"2"]) == "`id` IN (1,2)"
+    assert keys_predicate(["a", "b"], [b"1,X'00'", b"2,X'FF'"]) == "(`a`,`b`) IN ((1,X'00'),(2,X'FF'))"
