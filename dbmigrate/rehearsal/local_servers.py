@@ -83,9 +83,7 @@ class LocalServer:
     host = "127.0.0.1"
     user = "root"
 
-    def __init__(
-        self, binary: ServerBinary, directory: Path, *, name: str, options: Mapping[str, str]
-    ) -> None:
+    def __init__(self, binary: ServerBinary, directory: Path, *, name: str, options: Mapping[str, str]) -> None:
         self.name = name
         self.flavour = binary.flavour
         self.version = binary.version
@@ -306,9 +304,7 @@ class LocalServer:
                     self.connect().close()
                     return
                 time.sleep(_POLL_SECONDS)
-            trouble = (
-                f"did not answer within {START_SECONDS:g} s" if self.is_running else "ended while it started"
-            )
+            trouble = f"did not answer within {START_SECONDS:g} s" if self.is_running else "ended while it started"
         except BaseException:
             self.kill()
             raise
