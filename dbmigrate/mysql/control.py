@@ -25,7 +25,7 @@ from dbmigrate.domain.positions import Position
 from dbmigrate.domain.routes import Direction, Side
 from dbmigrate.domain.schema import TableName
 from dbmigrate.mysql.faults import Retry, translate_fault
-from dbmigrate.mysql.heartbeat import CONTROL_SCHEMA, CREATE_HEARTBEAT
+from dbmigrate.mysql.heartbeat import CONTROL_SCHEMA
 from dbmigrate.mysql.identifiers import quote_identifier, quote_string
 from dbmigrate.mysql.sessions import Endpoint
 
@@ -258,10 +258,11 @@ class ControlStore:
 
     def create_tables(self) -> None:
         """Create schema and tables where they are missing; existing rows stay."""
+        if self.exists():
+            return
         self._run(sa.text(f"CREATE DATABASE IF NOT EXISTS {quote_identifier(CONTROL_SCHEMA)} CHARACTER SET utf8mb4"))
-        for table in _metadata.sorted_tables:
+        for table in sorted(_metadata.sorted_tables, key=lambda table: table is _migration):  # last: then all are there
             self._run(sa.schema.CreateTable(table, if_not_exists=True))
-        self._run(sa.text(CREATE_HEARTBEAT))
 
     def exists(self) -> bool:
         """Whether the control tables are there."""

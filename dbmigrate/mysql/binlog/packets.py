@@ -78,8 +78,8 @@ class Batch:
 class PacketStream:
     """Events from the server's dump thread.
 
-    Checksums are verified: that costs a seventh of the speed, which stays above twice of what the target can take
-    in, and MariaDB sends them even to readers that ask for none.
+    Checksums are verified: that costs a seventh of the speed, which stays above twice of what the target can
+    take in, and MariaDB sends them even to readers that ask for none.
     """
 
     def __init__(self, socket: ServerSocket) -> None:
@@ -148,7 +148,8 @@ class PacketStream:
         return frames
 
     def _end_of_unusual(self, kind: int, view: memoryview, start: int, end: int) -> tuple[int, int]:
-        """Where the body ends of an event outside the file's checksum setting, and the setting from now on."""
+        """Where the body ends of an event outside the file's checksum setting, and the setting from now on.
+        """
         if kind == EventType.FORMAT_DESCRIPTION:
             has_checksums = parse_format_description(bytes(view[start + HEADER_BYTES : end])).has_checksums
             self._checksum_bytes = CHECKSUM_BYTES if has_checksums else 0
