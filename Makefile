@@ -1,0 +1,36 @@
+# make demo    a whole move of a busy shop, on two private servers
+# make test    the everyday suite on real MariaDB servers (under 15 minutes)
+# make lint / make types / make ci
+#
+# Each works as the first command on a fresh Debian or Ubuntu machine with root or sudo; a second run finds all done.
+
+PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell command -v $(name) 2>/dev/null)))
+VENV := .venv
+READY := $(VENV)/.ready
+
+.PHONY: demo test lint types ci servers
+
+demo: $(READY) servers
+	$(VENV)/bin/dbmigrate demo
+
+test: $(READY) servers
+	$(VENV)/bin/python -m pytest -q -m "not slow and not containers and not mysql"
+
+lint: $(READY)
+	$(VENV)/bin/ruff check .
+
+types: $(READY)
+	$(VENV)/bin/mypy
+
+ci:
+	.ci/run
+
+servers:
+	@.ci/prepare $(PYTHON)
+
+# The stamp is written last, so an interrupted installation is done again.
+$(READY): pyproject.toml
+	@.ci/prepare $(PYTHON)
+	test -x $(VENV)/bin/pip || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install -q -e '.[dev]'
+	@touch $@
