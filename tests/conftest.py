@@ -9,12 +9,10 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
-from pymysql.connections import Connection
+from databases import Database, Pair
 
 from dbmigrate.domain.errors import FatalError
 from dbmigrate.domain.flavours import Flavour
@@ -30,38 +28,6 @@ MYSQL_FIXTURES = {"mysql_server", "mysql_pair"}
 SYSTEM_SCHEMAS = {"mysql", "information_schema", "performance_schema", "sys"}
 
 _numbers = itertools.count(1)
-
-
-@dataclass(frozen=True)
-class Database:
-    """One schema on one server; empty when a test gets it."""
-
-    server: LocalServer
-    schema: str
-
-    @property
-    def url(self) -> str:
-        """The address as the configuration file spells it; the password is ``server.password``."""
-        return self.server.url(self.schema)
-
-    def connect(self, **overrides: Any) -> Connection[Any]:
-        """An administrative connection into the schema, in autocommit."""
-        return self.server.connect(**{"database": self.schema} | overrides)
-
-    def execute(self, *statements: str) -> tuple[tuple[Any, ...], ...]:
-        """Run statements in one connection; returns the rows of the last."""
-        with self.connect() as connection, connection.cursor() as cursor:
-            for statement in statements:
-                cursor.execute(statement)
-            return tuple(cursor.fetchall())
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Where a move starts and where it ends; both schemas have the same name."""
-
-    source: Database
-    target: Database
 
 
 ServerFactory = Callable[..., LocalServer]

@@ -14,7 +14,7 @@ from threading import Thread
 
 import pymysql
 import pytest
-from conftest import Pair
+from databases import Pair
 
 from dbmigrate.domain.errors import FatalError
 from dbmigrate.domain.flavours import Flavour
@@ -45,9 +45,7 @@ def wait_until_gone(pid: int, seconds: float = 10) -> bool:
 
 
 @pytest.mark.parametrize("flavour", FLAVOURS)
-def test_server_has_the_settings_a_move_needs(
-    server_factory: Callable[..., LocalServer], flavour: Flavour
-) -> None:
+def test_server_has_the_settings_a_move_needs(server_factory: Callable[..., LocalServer], flavour: Flavour) -> None:
     server = server_factory(flavour)
     read = server.execute(
         "SELECT @@log_bin, @@binlog_format, @@binlog_row_image, @@sync_binlog, "
@@ -63,9 +61,7 @@ def test_server_has_the_settings_a_move_needs(
 @pytest.mark.parametrize("flavour", FLAVOURS)
 def test_committed_rows_survive_a_kill(server_factory: Callable[..., LocalServer], flavour: Flavour) -> None:
     server = server_factory(flavour)
-    server.execute(
-        "CREATE DATABASE shop", "CREATE TABLE shop.t (id INT PRIMARY KEY)", "INSERT INTO shop.t VALUES (7)"
-    )
+    server.execute("CREATE DATABASE shop", "CREATE TABLE shop.t (id INT PRIMARY KEY)", "INSERT INTO shop.t VALUES (7)")
     port, pid = server.port, server.pid
     assert pid is not None
     server.kill()
@@ -193,9 +189,7 @@ def test_template_is_made_once_by_processes_that_ask_together(tmp_path: Path) ->
     )
     environment = os.environ | {"DBMIGRATE_CACHE": str(tmp_path / "cache")}
     runs = [
-        subprocess.Popen(
-            [sys.executable, "-c", script, str(tmp_path), name], env=environment, stdout=subprocess.PIPE
-        )
+        subprocess.Popen([sys.executable, "-c", script, str(tmp_path), name], env=environment, stdout=subprocess.PIPE)
         for name in ("one", "two")
     ]
     assert [run.communicate(timeout=120)[0].strip() for run in runs] == [b"0", b"0"]

@@ -8,7 +8,7 @@ from contextlib import closing
 from typing import Any
 
 import pytest
-from conftest import Database, Pair
+from databases import Database, Pair
 from pymysql.connections import Connection
 
 from dbmigrate.domain.flavours import Flavour

@@ -1,0 +1,44 @@
+"""What the server fixtures hand out. Apart from conftest.py because a module of that name cannot be imported by name
+once a folder below has one too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pymysql.connections import Connection
+
+from dbmigrate.rehearsal.local_servers import LocalServer
+
+
+@dataclass(frozen=True)
+class Database:
+    """One schema on one server; empty when a test gets it."""
+
+    server: LocalServer
+    schema: str
+
+    @property
+    def url(self) -> str:
+        """The address as the configuration file spells it; the password is ``server.password``."""
+        return self.server.url(self.schema)
+
+    def connect(self, **overrides: Any) -> Connection[Any]:
+        """An administrative connection into the schema, in autocommit."""
+        return self.server.connect(**{"database": self.schema} | overrides)
+
+    def execute(self, *statements: str) -> tuple[tuple[Any, ...], ...]:
+        """Run statements in one connection; returns the rows of the last."""
+        with self.connect() as connection, connection.cursor() as cursor:
+            for statement in statements:
+                cursor.execute(statement)
+            return tuple(cursor.fetchall())
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Where a move starts and where it ends; both schemas have the same name."""
+
+    source: Database
+    target: Database
