@@ -33,9 +33,6 @@ class Program:
 
     kind: str
     name: str
-    sql_mode: str
-    charset: str
-    collation: str
     is_enabled: bool
     on_source: tuple[str, ...]
     on_target: tuple[str, ...]
@@ -74,7 +71,7 @@ def _build_program(
         stored, source=source_version, target=source_version, source_schema=source.name, target_schema=source.name
     )
     return Program(
-        stored.kind.value, stored.name.name, stored.sql_mode, stored.charset, stored.collation, stored.is_enabled,
+        stored.kind.value, stored.name.name, stored.is_enabled,
         tuple(here), tuple(there),
     )  # fmt: skip
 
@@ -106,12 +103,6 @@ def create_programs(session: Session, programs: Sequence[Program], side: Side, s
 
 
 def _create(session: Session, program: Program, side: Side) -> None:
-    charset = program.charset or "utf8mb4"
-    session.execute(
-        f"SET SESSION sql_mode = {quote_string(program.sql_mode)}, character_set_client = {charset}"
-        + (f", collation_connection = {program.collation}" if program.collation else ""),
-        doing=f"session of {program.kind} {program.name}",
-    )
     if program.kind == ObjectKind.TRIGGER.value:
         session.execute(f"DROP TRIGGER IF EXISTS {quote_identifier(program.name)}")
     for statement in program.statements(side):

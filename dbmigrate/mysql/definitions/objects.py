@@ -1,0 +1,107 @@
+"""Views, routines, triggers, events and sequences on the target.
+
+Each is created under the session settings it was made with, because they are part of what its text means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pymysql.connections import Connection
+from pymysql.err import MySQLError
+
+from dbmigrate.domain.flavours import ServerVersion
+from dbmigrate.domain.schema import ObjectKind, StoredObject
+from dbmigrate.mysql.definitions.collations import UntranslatableError, translate_collation, translate_collations
+from dbmigrate.mysql.faults import translate_fault
+from dbmigrate.mysql.identifiers import quote_identifier, quote_string
+
+_MARIADB_MODES = frozenset(
+    "NO_AUTO_CREATE_USER TIME_ROUND_FRACTIONAL SIMULTANEOUS_ASSIGNMENT IGNORE_BAD_TABLE_OPTIONS NO_FIELD_OPTIONS "
+    "NO_KEY_OPTIONS NO_TABLE_OPTIONS".split()
+)
+"""Modes that MySQL does not have and that change no meaning of a stored text."""
+_MARIADB_DIALECTS = frozenset("ORACLE EMPTY_STRING_IS_NULL".split())
+_MYSQL_MODES = frozenset(["TIME_TRUNCATE_FRACTIONAL"])
+ALREADY_EXISTS = frozenset({1050, 1304, 1359, 1537})
+
+
+def translate_object(
+    stored: StoredObject, *, source: ServerVersion, target: ServerVersion, source_schema: str, target_schema: str
+) -> tuple[str, ...]:
+    """The statements that create an object: its session settings, then its definition with its definer kept.
+
+    To be run in the target's database. References to the source's database by name follow it.
+
+    Raises:
+        UntranslatableError: it has no counterpart there.
+    """
+    if stored.kind is ObjectKind.SEQUENCE and not target.has_sequences:
+        raise UntranslatableError(
+            f"{target} has no sequences", place=str(stored.name), hint="use AUTO_INCREMENT, or exclude what uses it"
+        )
+    if stored.kind is ObjectKind.PACKAGE and not target.is_mariadb:
+        raise UntranslatableError(f"{target} has no packages", place=str(stored.name), hint="rewrite it as routines")
+    text = translate_collations(stored.create_statement, source=source, target=target)
+    if source_schema != target_schema:
+        text = text.replace(f"{quote_identifier(source_schema)}.", f"{quote_identifier(target_schema)}.")
+    return (_build_session(stored, source, target), text)
+
+
+def _build_session(stored: StoredObject, source: ServerVersion, target: ServerVersion) -> str:
+    settings = [f"sql_mode = {quote_string(_translate_sql_mode(stored, target))}"]
+    # We send the text as utf8mb4; only where it is plain ASCII may it be declared to be anything else.
+    charset = stored.charset if stored.charset and stored.create_statement.isascii() else "utf8mb4"
+    settings.append(f"character_set_client = {charset}")
+    if stored.collation:
+        settings.append(f"collation_connection = {translate_collation(stored.collation, source=source, target=target)}")
+    return "SET SESSION " + ", ".join(settings)
+
+
+def _translate_sql_mode(stored: StoredObject, target: ServerVersion) -> str:
+    modes = [mode for mode in stored.sql_mode.split(",") if mode]
+    if not target.is_mariadb:
+        if dialect := _MARIADB_DIALECTS.intersection(modes):
+            raise UntranslatableError(
+                f"{target} has no sql_mode {', '.join(dialect)}", place=str(stored.name), hint="rewrite the routine"
+            )
+        return ",".join(mode for mode in modes if mode not in _MARIADB_MODES)
+    return ",".join(mode for mode in modes if mode not in _MYSQL_MODES)
+
+
+def create_objects(
+    connection: Connection[Any], objects: Sequence[StoredObject], *, source: ServerVersion, target: ServerVersion,
+    source_schema: str, target_schema: str,
+) -> None:  # fmt: skip
+    """Create objects that may need each other, in as many rounds as it takes; those that exist are kept.
+
+    ``connection`` has the target's database selected; its session settings are changed.
+
+    Raises:
+        DbmigrateError: what could not be created, with the server's reason.
+    """
+    waiting = list(objects)
+    while waiting:
+        failures: dict[StoredObject, MySQLError] = {}
+        for stored in waiting:
+            statements = translate_object(
+                stored, source=source, target=target, source_schema=source_schema, target_schema=target_schema
+            )
+            failure = _create(connection, statements)
+            if failure is not None:
+                failures[stored] = failure
+        if len(failures) == len(waiting):
+            stored, failure = next(iter(failures.items()))
+            raise translate_fault(failure, place=str(stored.name), doing=f"creating the {stored.kind.value}")
+        waiting = list(failures)
+
+
+def _create(connection: Connection[Any], statements: Sequence[str]) -> MySQLError | None:
+    try:
+        with connection.cursor() as cursor:
+            for statement in statements:
+                cursor.execute(statement)
+    except MySQLError as failure:
+        return None if failure.args and failure.args[0] in ALREADY_EXISTS else failure
+    return None
