@@ -21,3 +21,12 @@ from __future__ import annotations
 from typing import TypeAlias
 
 Key: TypeAlias = bytes
+
+
+class MovedKey(bytes):
+    """A key whose row was deleted, or that an update gave up or took: equal to the same bytes.
+
+    Only such changes make a foreign key's engine touch the rows that reference it.
+    """
+
+    __slots__ = ()

@@ -6,7 +6,7 @@ flushed, the children that reference it are looked up on both sides and become p
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from dbmigrate.domain.keys import Key
@@ -30,6 +30,18 @@ class Cascades:
             for foreign_key in route.origin.foreign_keys:
                 if foreign_key.is_cascading and foreign_key.referenced_table in self._routes:
                     self._by_parent.setdefault(foreign_key.referenced_table, []).append(foreign_key)
+        self._referenced_beside_key = {
+            parent for parent, found in self._by_parent.items() if any(not self._is_on_key(fk) for fk in found)
+        }
+
+    def _is_on_key(self, foreign_key: ForeignKey) -> bool:
+        parent = self._routes[foreign_key.referenced_table].origin
+        key = {column.name.casefold() for column in parent.key_columns}
+        return key == {name.casefold() for name in foreign_key.referenced_columns}
+
+    def add_looked_up(self, tables: set[TableName]) -> set[TableName]:
+        """These tables, and what can be looked up from those that are referenced beside their key."""
+        return tables | self.find_descendants(dict.fromkeys(tables & self._referenced_beside_key))
 
     def find_descendants(self, tables: Mapping[TableName, object]) -> set[TableName]:
         """These tables and every table that a change in them can cascade to."""
@@ -42,13 +54,20 @@ class Cascades:
                 open_tables += [fk.table for fk in self._by_parent.get(table, ())]
         return found
 
-    def add_children(self, keys: Keys, *, origin: SessionPool, destination: SessionPool) -> int:
-        """Add to ``keys`` the children, on either side, of every parent in it, down to the last generation.
+    def add_children(
+        self, keys: Keys, moved: Mapping[TableName, Collection[Key]], *, origin: SessionPool, destination: SessionPool
+    ) -> int:
+        """Add to ``keys`` the children, on either side, of every parent that moved, down to the last generation.
 
-        Returns the number of keys added.
+        A parent whose key stayed is looked at only where something references other columns than its key: whether
+        those changed cannot be seen. Returns the number of keys added.
         """
         added = 0
-        fresh: Keys = {table: dict(found) for table, found in keys.items() if table in self._by_parent}
+        fresh: Keys = {}
+        for table in self._by_parent.keys() & keys.keys():
+            looked_at = keys[table] if table in self._referenced_beside_key else moved.get(table, ())
+            if looked_at:
+                fresh[table] = dict.fromkeys(looked_at)
         while fresh:
             following: Keys = {}
             for parent, parent_keys in fresh.items():

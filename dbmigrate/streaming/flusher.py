@@ -57,13 +57,14 @@ class Flusher:
         """
         keys: Keys = {table: dict(found) for table, found in snapshot.keys.items() if table in self._routes}
         self._on_step("flush.begin")
-        self._wait_for_chunks(self._cascades.find_descendants({**keys, **dict.fromkeys(snapshot.truncated)}))
+        waited_for = {*keys, *snapshot.truncated, *self._cascades.find_descendants(snapshot.moved)}
+        self._wait_for_chunks(self._cascades.add_looked_up(waited_for))
         self._on_step("flush.chunks_done")
         self._origin.heartbeat.pass_barrier()
         self._on_step("flush.barrier")
         for table in snapshot.truncated:
             self._truncate(table)
-        self._cascades.add_children(keys, origin=self._origin.pool, destination=self._destination.pool)
+        self._cascades.add_children(keys, snapshot.moved, origin=self._origin.pool, destination=self._destination.pool)
         self._run([task for table, found in keys.items() for task in self._tasks(table, list(found))])
         return keys
 

@@ -10,16 +10,21 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from dbmigrate.domain.keys import Key
+from dbmigrate.domain.keys import Key, MovedKey
 from dbmigrate.domain.positions import Position
 from dbmigrate.domain.schema import TableName
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Everything delivered up to now: flush it, and ``position`` and ``beat`` have been reached."""
+    """Everything delivered up to now: flush it, and ``position`` and ``beat`` have been reached.
+
+    ``moved`` are those of the keys whose rows went away or changed their key: what references them may have
+    changed without events.
+    """
 
     keys: Mapping[TableName, dict[Key, None]]
+    moved: Mapping[TableName, set[Key]]
     truncated: tuple[TableName, ...]
     position: Position
     beat: int
@@ -33,6 +38,7 @@ class Snapshot:
 @dataclass
 class _Contents:
     keys: dict[TableName, dict[Key, None]] = field(default_factory=dict)
+    moved: dict[TableName, set[Key]] = field(default_factory=dict)
     truncated: list[TableName] = field(default_factory=list)
 
 
@@ -52,7 +58,11 @@ class PendingKeys:
         """Add delivered keys and the boundary that their delivery reached."""
         with self._condition:
             for table, found in keys.items():
-                self._contents.keys.setdefault(table, {}).update(dict.fromkeys(found))
+                arrived = list(found)
+                self._contents.keys.setdefault(table, {}).update(dict.fromkeys(arrived))
+                moved = {key for key in arrived if type(key) is MovedKey}
+                if moved:
+                    self._contents.moved.setdefault(table, set()).update(moved)
             self._position = position
             if beat is not None:
                 self._beat = max(self._beat, beat)
@@ -63,6 +73,7 @@ class PendingKeys:
         """The origin emptied a table: its earlier keys are moot."""
         with self._condition:
             self._contents.keys.pop(table, None)
+            self._contents.moved.pop(table, None)
             self._contents.truncated.append(table)
             self._position = position
             self._changed = True
@@ -74,7 +85,7 @@ class PendingKeys:
             contents, self._contents = self._contents, _Contents()
             self._changed = False
             self._taken_keys = sum(map(len, contents.keys.values()))
-            return Snapshot(contents.keys, tuple(contents.truncated), self._position, self._beat)
+            return Snapshot(contents.keys, contents.moved, tuple(contents.truncated), self._position, self._beat)
 
     def finish(self) -> None:
         """The last snapshot is equal on both sides."""
@@ -87,6 +98,8 @@ class PendingKeys:
         with self._condition:
             for table, keys in snapshot.keys.items():
                 self._contents.keys[table] = {**keys, **self._contents.keys.get(table, {})}
+            for table, moved in snapshot.moved.items():
+                self._contents.moved.setdefault(table, set()).update(moved)
             self._contents.truncated[:0] = snapshot.truncated
             self._taken_keys = 0
             self._changed = True

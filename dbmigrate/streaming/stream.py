@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from dbmigrate.domain.errors import DbmigrateError, FatalError, TransientError
-from dbmigrate.domain.keys import Key
+from dbmigrate.domain.keys import Key, MovedKey
 from dbmigrate.domain.positions import Position
 from dbmigrate.domain.routes import Direction, Route
 from dbmigrate.domain.schema import Column, Index, Table, TableName
@@ -226,8 +226,8 @@ class Stream:
     # --- asking ---
 
     def enqueue(self, keys: Mapping[TableName, Sequence[Key]]) -> None:
-        """Make these rows equal as if they had changed: always harmless."""
-        known = {table: found for table, found in keys.items() if table in self._followed}
+        """Make these rows equal as if they had been deleted and inserted again: always harmless."""
+        known = {table: [MovedKey(key) for key in found] for table, found in keys.items() if table in self._followed}
         self._pending.add(known, self._pending.position, None)
 
     def drain(self, *, timeout_seconds: float) -> Position:

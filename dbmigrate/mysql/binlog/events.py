@@ -84,6 +84,15 @@ ROW_EVENTS: dict[int, tuple[bool, bool, bool, bool]] = {
     EventType.MARIADB_DELETE_ROWS_COMPRESSED: (False, True, False, True),
 }
 
+DELETE_EVENTS = frozenset(
+    {
+        EventType.DELETE_ROWS_V1,
+        EventType.DELETE_ROWS,
+        EventType.MARIADB_DELETE_ROWS_COMPRESSED_V1,
+        EventType.MARIADB_DELETE_ROWS_COMPRESSED,
+    }
+)
+
 # Understood, and of no consequence for keys. The parts of LOAD DATA and the variables of a statement precede
 # the query event that decides about it.
 SKIPPED_EVENTS = frozenset(

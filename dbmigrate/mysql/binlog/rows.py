@@ -15,9 +15,10 @@ from functools import cached_property
 from typing import Any
 
 from dbmigrate.domain.errors import FatalError
+from dbmigrate.domain.keys import MovedKey
 from dbmigrate.domain.schema import Column, Table, TableName
 from dbmigrate.mysql.binlog import literals
-from dbmigrate.mysql.binlog.events import ROW_EVENTS, MalformedEvent, read_length_coded, uncompress_mariadb
+from dbmigrate.mysql.binlog.events import DELETE_EVENTS, ROW_EVENTS, MalformedEvent, read_length_coded, uncompress_mariadb
 
 # Binlog type code -> bytes of metadata in a table map; a code that is missing stops the reader.
 _METADATA_BYTES = {
@@ -365,9 +366,11 @@ class UpdateShape:
             if self._merges:
                 new = b",".join(o if n is None else n for o, n in zip(old, new, strict=True))
                 old = b",".join(old)
-            keys.append(old)
-            if new is not None and new != old:
-                keys.append(new)
+            if new is None or new == old:
+                keys.append(old)
+            else:
+                keys.append(MovedKey(old))
+                keys.append(MovedKey(new))
             rows += 1
         if position != end:
             raise MalformedEvent("a row image ends behind its event")
@@ -389,6 +392,17 @@ class WriteShape:
     def decode(self, buf: bytes, position: int, end: int, keys: list[bytes]) -> int:
         """Append each row's key; returns how many rows."""
         return _images(self._image, buf, position, end, keys)
+
+
+class DeleteShape(WriteShape):
+    """The images of a delete: their keys are marked as moved."""
+
+    def decode(self, buf: bytes, position: int, end: int, keys: list[bytes]) -> int:
+        """Append each row's key; returns how many rows."""
+        first = len(keys)
+        rows = super().decode(buf, position, end, keys)
+        keys[first:] = map(MovedKey, keys[first:])
+        return rows
 
 
 class KeySink:
@@ -464,7 +478,7 @@ class TableDecoder:
         bitmaps = data[position:end]
         shape = self._shapes.get((event_type, bitmaps))
         if shape is None:
-            shape = self._build_shape(bitmaps, is_update=is_update, is_partial=is_partial)
+            shape = self._build_shape(event_type, bitmaps, is_update=is_update, is_partial=is_partial)
             self._shapes[event_type, bitmaps] = shape
         if is_compressed:
             rows = uncompress_mariadb(data[end:])
@@ -474,13 +488,15 @@ class TableDecoder:
             shapes[data[:end]] = shape
         return shape.decode(data, end, len(data), self.sink.keys)
 
-    def _build_shape(self, bitmaps: bytes, *, is_update: bool, is_partial: bool) -> WriteShape | UpdateShape:
+    def _build_shape(
+        self, event_type: int, bitmaps: bytes, *, is_update: bool, is_partial: bool
+    ) -> WriteShape | UpdateShape:
         if len(bitmaps) != self._bitmap_bytes * (1 + is_update):
             raise MalformedEvent("a row event ends in its head")
         if is_update:
             middle = self._bitmap_bytes
             return UpdateShape(self, bitmaps[:middle], bitmaps[middle:], is_partial=is_partial)
-        return WriteShape(self, bitmaps)
+        return (DeleteShape if event_type in DELETE_EVENTS else WriteShape)(self, bitmaps)
 
 
 def refuse_table(table: TableName, place: str, cause: str) -> FatalError:
