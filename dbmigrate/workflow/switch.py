@@ -93,8 +93,8 @@ class Switch:
             self._timed("fence", lambda: self._close(session, fence))
             self._timed("drain", lambda: self._stream.drain(timeout_seconds=self._remaining()))
             self._timed("verify", self._verify)
-            self._timed("way_back", self._open_way_back)
             self._timed("carry", self._carry)
+            self._timed("way_back", self._open_way_back)
             self._require_budget()
             self._step("switch.before_commit")
             self._timed("commit", lambda: self._commit_giving(session))
@@ -186,7 +186,10 @@ class Switch:
         self._require_budget()
 
     def _open_way_back(self) -> None:
-        """The position from which the opposite stream misses no write of the new owner: before it may write."""
+        """The position from which the opposite stream misses no write of the new owner: before it may write.
+
+        After everything was carried, so that the stream back does not meet the statements that did it.
+        """
         back = Direction.REVERSE if self._direction is Direction.FORWARD else Direction.FORWARD
         self._migration.store.save_checkpoint(back, self._migration.note_start(back))
 

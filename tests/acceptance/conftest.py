@@ -1,113 +1,13 @@
-"""The program as a user runs it: a configuration file, a process, its exit code and what it prints."""
+"""The program as a user runs it."""
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-from dbmigrate.domain.ownership import FenceRow, decide_owner
-from dbmigrate.domain.phases import Phase
-from dbmigrate.domain.routes import Side
-
-
-@dataclass
-class Move:
-    """One migration's configuration file and environment, and the commands on it."""
-
-    pair: Any
-    path: Path
-    environment: dict[str, str]
-    _processes: list[subprocess.Popen[str]] = field(default_factory=list)
-
-    def write(self, text: str = "", *, source: str = "", target: str = "", tables: str = "") -> None:
-        """Write the configuration: the pair's addresses and what is given."""
-        self.path.write_text(
-            f'[migration]\nid = "move"\n'
-            f'[source]\nurl = "{self.pair.source.url}"\npassword_env = "SOURCE_PASSWORD"\n{source}\n'
-            f'[target]\nurl = "{self.pair.target.url}"\npassword_env = "TARGET_PASSWORD"\n{target}\n'
-            f"{tables}\n{text}\n"
-        )
-
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """A command in the background."""
-        process = subprocess.Popen(
-            [sys.executable, "-m", "dbmigrate", *arguments, "-c", str(self.path)],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **self.environment},
-        )  # fmt: skip
-        self._processes.append(process)
-        return process
-
-    def run(self, *arguments: str, expect: int | None = 0, timeout: float = 120) -> subprocess.CompletedProcess[str]:
-        """A command to its end; its exit code must be ``expect``."""
-        process = self.start(*arguments)
-        out, err = process.communicate(timeout=timeout)
-        if expect is not None:
-            assert process.returncode == expect, f"exit {process.returncode}\n{out}\n{err}"
-        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
-
-    def status(self) -> dict[str, Any]:
-        """What ``status --json`` prints."""
-        return dict(json.loads(self.run("status", "--json").stdout))
-
-    def await_phase(self, *phases: str, process: subprocess.Popen[str], timeout: float = 90) -> str:
-        """Wait until the migration has entered one of these phases, with the process alive."""
-        until = time.monotonic() + timeout
-        while time.monotonic() < until:
-            phase = self.read_phase()
-            if phase in phases:
-                return phase
-            if process.poll() is not None:
-                out, err = process.communicate()
-                raise AssertionError(f"ended in {phase} with {process.returncode}\n{out}\n{err}")
-            time.sleep(0.02)
-        raise AssertionError(f"never reached {phases}")
-
-    def read_phase(self) -> str:
-        """The phase, from the control tables themselves."""
-        try:
-            rows = self.pair.target.server.execute("SELECT phase FROM _dbmigrate.migration WHERE id = 'move'")
-        except Exception:
-            return ""
-        return rows[0][0] if rows else ""
-
-    def read_owner(self) -> Side:
-        """Who owns the data, from the fence rows themselves."""
-        rows = []
-        for database in (self.pair.source, self.pair.target):
-            try:
-                found = database.server.execute("SELECT epoch, owner, phase FROM _dbmigrate.fence")
-            except Exception:
-                found = ()
-            rows.append(FenceRow(found[0][0], Side(found[0][1]), Phase(found[0][2])) if found else None)
-        row = decide_owner(*rows)
-        return row.owner if row else Side.SOURCE
-
-    def connect_to_owner(self, user: str = "shop_app", password: str = "app") -> Any:
-        """A connection to where an application's writes go now."""
-        database = self.pair.source if self.read_owner() is Side.SOURCE else self.pair.target
-        return database.connect(user=user, password=password)
-
-    def create_application_user(self) -> None:
-        """An account without administrative privileges on both sides."""
-        for database in (self.pair.source, self.pair.target):
-            database.server.create_user("shop_app", "app", f"ALL PRIVILEGES ON `{database.schema}`.*")
-
-    def stop_all(self) -> None:
-        """End what is still running."""
-        for process in self._processes:
-            if process.poll() is None:
-                process.send_signal(signal.SIGKILL)
-                process.communicate()
+from moves import Move
 
 
 @pytest.fixture

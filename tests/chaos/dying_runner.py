@@ -1,0 +1,38 @@
+"""A runner that kills itself at a named step point: ``python -m tests.chaos.dying_runner FILE STEP COUNT [REQUEST]``.
+
+SIGKILL at the COUNT-th time the step is passed, so nothing is tidied up: what kill -9 does, exactly there.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from dbmigrate.config import load_config
+from dbmigrate.domain.phases import Phase
+from dbmigrate.workflow.migration import Migration, Surroundings
+from dbmigrate.workflow.runner import Runner
+
+
+def main(path: str, step: str, count: str, request: str = "") -> None:
+    """Run until the step kills us, or to the cutover."""
+    left, lock = int(count), threading.Lock()
+
+    def on_step(name: str) -> None:
+        nonlocal left
+        if name == step:
+            with lock:
+                left -= 1
+                if left <= 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+    migration = Migration(load_config(Path(path)), around=Surroundings(on_step=on_step))
+    Runner(migration, until=None if request else Phase.CUTOVER, assume_yes=True, request=request).run()
+    migration.close()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
