@@ -2,7 +2,8 @@
 
 All with the same threads, between the same two servers, which keep every commit on disk and write a binlog. Ours runs
 as in production: the stream follows meanwhile, every chunk has its barrier and its cursor, and the secondary indexes
-are built afterwards within the time that counts.
+are built afterwards within the time that counts. myloader is asked to write the binlog, too (``-e``), as a target with
+replicas or a way back needs it; a full run also shows it without.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import argparse
 import shlex
 import shutil
 import time
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 from bench.arithmetic import Report, Spread, Target, alternate, ratios_of, significant
@@ -47,7 +48,8 @@ from bench.harness import (
 from dbmigrate.rehearsal.local_servers import LocalServer
 
 OURS, MYDUMPER, DUMP = "ours", "mydumper+myloader", "mariadb-dump|mariadb"
-FULL_ROWS, QUICK_ROWS = 1_000_000, 200_000
+UNLOGGED = "mydumper+myloader without binlog"
+FULL_ROWS, QUICK_ROWS, WIDE_ROWS = 1_000_000, 200_000, 100_000
 GB = 1_000_000_000
 MOST_MEMORY_MB = 200.0
 
@@ -64,7 +66,12 @@ class CopyBench:
 
     def run(self, contender: str) -> float:
         """Copy once, check the copy, remove it; returns the seconds of the copy."""
-        ways = {OURS: self.run_ours, MYDUMPER: self._run_mydumper, DUMP: self._run_dump}
+        ways: dict[str, Callable[[], float]] = {
+            OURS: self.run_ours,
+            MYDUMPER: lambda: self._run_mydumper(writes_binlog=True),
+            UNLOGGED: lambda: self._run_mydumper(writes_binlog=False),
+            DUMP: self._run_dump,
+        }
         seconds = ways[contender]()
         require_equal((self._source, self._target))
         say(f"{contender}: {seconds:.2f} s")
@@ -80,7 +87,7 @@ class CopyBench:
         self.figures.append(figures)
         return float(figures["phases"]["expand"] + figures["phases"]["copy"])
 
-    def _run_mydumper(self) -> float:
+    def _run_mydumper(self, *, writes_binlog: bool) -> float:
         folder = self._source.directory.parent / "dump"
         rows_a_file = max(10_000, self._rows // (4 * self._threads))  # without it a table is one thread's work
         shared = ["-t", str(self._threads), "-v", "1"]
@@ -90,7 +97,7 @@ class CopyBench:
         ]  # fmt: skip
         load = [
             "myloader", *login(self._target), f"--defaults-file={self._logins[self._target]}", *shared,
-            "-d", str(folder), "-e",
+            "-d", str(folder), *(["-e"] if writes_binlog else []),
         ]  # fmt: skip
         try:
             return run_peer(dump) + run_peer(load)
@@ -109,16 +116,17 @@ def measure(options: argparse.Namespace) -> Report:
     require_tools("mydumper", "myloader", "mariadb-dump", "mariadb")
     rows = options.rows or (QUICK_ROWS if options.quick else FULL_ROWS)
     repeats = options.repeats or (2 if options.quick else 3)
-    seconds: dict[str, list[float]] = {OURS: [], MYDUMPER: [], DUMP: []}
+    contenders = (OURS, MYDUMPER, DUMP) if options.quick else (OURS, MYDUMPER, DUMP, UNLOGGED)
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
     with running_servers("source", "target") as (source, target):
         machine = describe_machine(source)
         fill_table(source, rows)
         read_checksum(source)
         bench = CopyBench(source, target, rows=rows, threads=options.threads)
-        for _, contender in alternate((OURS, MYDUMPER, DUMP), repeats):
+        for _, contender in alternate(contenders, repeats):
             seconds[contender].append(bench.run(contender))
         size_mb = read_size(source) / 1e6
-    ratios = {f"{OURS} / {peer}": ratios_of(seconds[OURS], seconds[peer]) for peer in (MYDUMPER, DUMP)}
+    ratios = {f"{OURS} / {peer}": ratios_of(seconds[OURS], seconds[peer]) for peer in contenders[1:]}
     return Report(
         "copy", "quick" if options.quick else "full", machine, ratios, seconds,
         targets={f"{OURS} / {MYDUMPER}": Target(1.0, is_upper=True)},
@@ -141,9 +149,10 @@ def read_size(server: LocalServer) -> int:
 
 def measure_memory(gigabytes: float) -> Report:
     """Copy a table of so many GB once, for the peak memory of our process."""
-    with running_servers("source", "target", innodb_buffer_pool_size="1G") as (source, target):
+    options = {"innodb_buffer_pool_size": "1G", "innodb_log_file_size": "1G"}
+    with running_servers("source", "target", **options) as (source, target):
         machine = describe_machine(source)
-        fill_table(source, FULL_ROWS)
+        fill_table(source, WIDE_ROWS)
         _grow(source, int(gigabytes * GB))
         relax(source, target)
         rows = int(source.execute(f"SELECT COUNT(*) FROM {SCHEMA}.{TABLE}")[0][0])
@@ -164,22 +173,27 @@ def measure_memory(gigabytes: float) -> Report:
 
 
 def _grow(server: LocalServer, size_bytes: int) -> None:
-    """Double the table until it has the size; the rows have one secondary index less to keep meanwhile."""
+    """Widen the rows to about 2 KB, then double the table until it has the size. None of it goes to the binlog."""
     relax(server)
-    binlog = Path(server.data_directory)
-    say(f"growing the table in {binlog} to {size_bytes / GB:.1f} GB")
-    server.execute(f"ALTER TABLE {SCHEMA}.{TABLE} DROP KEY customer, DROP KEY sku")
+    say(f"growing the table to {size_bytes / GB:.1f} GB")
+    widen = (
+        f"UPDATE {SCHEMA}.{TABLE} SET note = RPAD(CONCAT(id, ' ', MD5(id)), 1000 + MOD(id, 2000), 'O''Brien – grüße ')"
+    )
+    server.execute(
+        "SET sql_log_bin = 0", f"ALTER TABLE {SCHEMA}.{TABLE} DROP KEY customer, DROP KEY sku",
+        f"ALTER TABLE {SCHEMA}.{TABLE} MODIFY note VARCHAR(4000)", widen, f"ANALYZE TABLE {SCHEMA}.{TABLE}",
+    )  # fmt: skip
     began = time.monotonic()
     while (size := read_size(server)) < size_bytes:
         rows = int(server.execute(f"SELECT COUNT(*) FROM {SCHEMA}.{TABLE}")[0][0])
         limit = min(rows, int(rows * (size_bytes - size) / size) + 1000)
-        with server.connect() as connection, connection.cursor() as cursor:
-            cursor.execute("SET sql_log_bin = 0")
-            cursor.execute(
-                f"INSERT INTO {SCHEMA}.{TABLE} ({COLUMNS}) SELECT {COLUMNS} FROM {SCHEMA}.{TABLE} LIMIT {limit}"
-            )
-        server.execute(f"ANALYZE TABLE {SCHEMA}.{TABLE}")
+        server.execute(
+            "SET sql_log_bin = 0",
+            f"INSERT INTO {SCHEMA}.{TABLE} ({COLUMNS}) SELECT {COLUMNS} FROM {SCHEMA}.{TABLE} LIMIT {limit}",
+            f"ANALYZE TABLE {SCHEMA}.{TABLE}",
+        )
         say(f"{read_size(server) / GB:.2f} GB after {time.monotonic() - began:.0f} s")
+    server.execute(f"ALTER TABLE {SCHEMA}.{TABLE} ADD KEY customer (customer_id, created_at), ADD KEY sku (sku)")
 
 
 def main() -> None:

@@ -164,8 +164,9 @@ def fill_table(server: LocalServer, rows: int) -> None:
     for start in range(0, rows, step):
         stop = min(rows, start + step)
         server.execute(
-            f"INSERT INTO {SCHEMA}.{TABLE} ({COLUMNS}) SELECT MOD(seq * 7919, 50000), CONCAT('SKU-', MD5(seq)), "
-            "1 + MOD(seq, 4), 1 + MOD(seq, 9), MOD(seq * 31, 1000000) / 100, IF(MOD(seq, 5) = 0, NULL, seq / 7), "
+            f"INSERT INTO {SCHEMA}.{TABLE} (id, {COLUMNS}) "
+            "SELECT seq, MOD(seq * 7919, 50000), CONCAT('SKU-', MD5(seq)), 1 + MOD(seq, 4), 1 + MOD(seq, 9), "
+            "MOD(seq * 31, 1000000) / 100, IF(MOD(seq, 5) = 0, NULL, seq / 7), "
             "IF(MOD(seq, 3) = 0, NULL, CONCAT('please ring at O''Brien, floor ', MOD(seq, 40), ' – grüße ', seq)), "
             "TIMESTAMP('2026-01-01') + INTERVAL seq SECOND, TIMESTAMP('2026-01-02') + INTERVAL seq SECOND "
             f"FROM {SCHEMA}.seq_{start + 1}_to_{stop}"
