@@ -71,8 +71,7 @@ def literal_expression(column: Column, value_sql: str | None = None) -> str:
     if _is_binary(column):
         return _or_null(f"CONCAT('X''', HEX({value}), '''')")
     if kind in _INEXACT:
-        # Widened, because FLOAT prints 6 digits; quoted, because -0 as a number literal is the integer 0.
-        return f"QUOTE({value} * 1e0)"
+        return _double_literal(f"{value} * 1e0")  # widened, because FLOAT prints 6 digits
     if kind == "bit":  # a quoted number would be taken for the bits of its digits
         return _or_null(f"CONVERT(CAST({value} AS UNSIGNED) USING utf8mb4)")
     if kind == "year":  # a quoted 0 would become 2000
@@ -80,7 +79,7 @@ def literal_expression(column: Column, value_sql: str | None = None) -> str:
     if kind == "enum":
         return _enum_literal(column, value)
     if kind == "set" and "" in column.members:
-        return f"QUOTE(CAST({value} AS UNSIGNED))"  # by name, the empty member would be no member
+        return f"QUOTE({value} | 0)"  # by name, the empty member would be no member
     if kind in _TEXTS and column.charset not in _THROUGH_UTF8MB4:
         return _bytes_with_charset(column, value)
     if kind in _TEXTS | {"set", "json"}:
@@ -94,6 +93,16 @@ def _or_null(literal: str) -> str:
 
 def _without_zerofill(column: Column, value: str) -> str:
     return f"{value} + 0" if "zerofill" in column.column_type.lower() else value
+
+
+def _double_literal(value: str) -> str:
+    """All digits of a double, quoted, because -0 as a number literal is the integer 0.
+
+    MySQL prints computed doubles into 22 characters and rounds what does not fit: up to two digits of very small and very
+    large numbers. JSON prints all.
+    """
+    exact = f"JSON_UNQUOTE(JSON_EXTRACT(JSON_ARRAY({value}), '$[0]'))"
+    return f"IF(ABS({value}) NOT BETWEEN 1e-3 AND 1e99 AND {value} <> 0, QUOTE({exact}), QUOTE({value}))"
 
 
 def _as_utf8mb4(column: Column, value: str) -> str:
@@ -133,8 +142,10 @@ def key_literal_expression(column: Column) -> str:
         return f"CONVERT({_without_zerofill(column, value)} USING utf8mb4)"
     if kind == "year":
         return f"CONVERT({value} + 0 USING utf8mb4)"
-    if kind in ("bit", "enum", "set"):
+    if kind == "bit":
         return f"CONVERT(CAST({value} AS UNSIGNED) USING utf8mb4)"
+    if kind in ("enum", "set"):  # `+ 0` would print the 64th member as -1, and MySQL the others as doubles
+        return f"CONVERT({value} | 0 USING utf8mb4)"
     if kind in _TEXTS:
         return f"CONCAT('_{column.charset} X''', HEX({value}), '''')"
     if kind in _TEMPORALS | _PRINTED:
@@ -161,6 +172,8 @@ def refuse_reason_as_key(column: Column) -> str | None:
         return "vectors have no order"
     if column.generation is not None:
         return "a generated column is not written, and its value may differ on the other side"
+    if column.data_type == "set" and len(column.members) == 64:
+        return "servers do not find a SET by number when its 64th member is in it"
     if column.data_type not in _KNOWN:
         return f"the type {column.column_type} is not supported"
     return None
@@ -198,7 +211,7 @@ def _digest_part(column: Column, value: str) -> str:
         text = value if _is_binary(column) else f"CONVERT({value} USING utf8mb4)"
         return _or_null(f"SHA2({text}, 256)")
     if column.data_type in _INEXACT:
-        return f"QUOTE({value} * 1e0 + 0e0)"  # MySQL prints -0.0 as -0, MariaDB as 0
+        return _double_literal(f"{value} * 1e0 + 0e0")  # MySQL prints -0.0 as -0, MariaDB as 0
     if column.data_type in _TEXTS and not _is_binary(column):
         return f"QUOTE(CONVERT({value} USING utf8mb4))"
     return literal_expression(column, value)
