@@ -78,9 +78,11 @@ def read_foreign_keys_from_outside(connection: Connection[Any], schema: str) -> 
     """Foreign keys of other databases' tables that reference this one."""
     return tuple(
         fk
-        for found in _read_foreign_keys(connection, "r.unique_constraint_schema = %s AND r.constraint_schema <> %s", (schema, schema)).values()
+        for found in _read_foreign_keys(
+            connection, "r.unique_constraint_schema = %s AND r.constraint_schema <> %s", (schema, schema)
+        ).values()
         for fk in found
-    )  # fmt: skip
+    )
 
 
 # --- tables -------------------------------------------------------------------------------------------------------

@@ -219,7 +219,7 @@ class _Demo:
 
     def _judge(self, began: float) -> DemoReport:
         store = open_store(self._config)
-        source, target = (self._servers[side].connect() for side in Side)
+        source, target = (self._servers[side].connect(database=SCHEMA) for side in Side)
         compared = compare(source, target, SCHEMA)
         lost, doubled = self._writers.verify_journal(target)
         copied = store.load_evidence("copy")

@@ -1,0 +1,27 @@
+"""What the configuration asks for and this version cannot do yet."""
+
+from __future__ import annotations
+
+from dbmigrate.config import FenceKind
+from dbmigrate.workflow.preflight.finding import Finding, Severity, Surroundings
+
+
+def check_availability(s: Surroundings) -> list[Finding]:
+    """The application library and the fences that need it come with a later version."""
+    findings = []
+    if s.config.app.enabled:
+        findings.append(
+            Finding(
+                "availability", Severity.OBSTACLE, "[app] enabled", "the application library is not part of this version",
+                "set [app] enabled = false",
+            )
+        )  # fmt: skip
+    fence = s.config.cutover.fence
+    if fence not in (FenceKind.READ_ONLY, FenceKind.LOCK_TABLES):
+        findings.append(
+            Finding(
+                "availability", Severity.OBSTACLE, "[cutover] fence", f'the fence "{fence.value}" is not part of this version',
+                'set [cutover] fence = "read_only" or "lock_tables"',
+            )
+        )  # fmt: skip
+    return findings
