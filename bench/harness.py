@@ -135,6 +135,7 @@ def running_servers(*names: str, **options: str) -> Iterator[list[LocalServer]]:
     with contextlib.ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dbmigrate-bench-")))
         say(f"starting {len(names)} servers")
+        options = {"innodb_fast_shutdown": "2"} | options  # nobody needs the data files afterwards
         yield [stack.enter_context(LocalServer.mariadb(directory, name=name, options=options)) for name in names]
 
 
