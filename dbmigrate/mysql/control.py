@@ -333,7 +333,7 @@ class ControlStore:
                             to_phase=phase.value,
                             actor=actor,
                             reason=reason,
-                        )  # fmt: skip
+                        )
                     )
 
         try:
@@ -395,7 +395,7 @@ class ControlStore:
                 to_phase=Phase.PLAN.value,
                 actor=actor,
                 reason="planned anew",
-            )  # fmt: skip
+            )
         )
 
     # --- lease ---
@@ -469,7 +469,7 @@ class ControlStore:
                 _decode(r.cursor_key),
                 r.copied_rows,
                 bool(r.is_done),
-            )  # fmt: skip
+            )
             for r in self._run(query)
         )
 
@@ -561,7 +561,7 @@ class ControlStore:
                 phase=phase.value,
                 evidence_id=evidence_id,
                 approver=approver,
-            )  # fmt: skip
+            )
         )
 
     def load_approval(self, phase: Phase) -> Approval | None:

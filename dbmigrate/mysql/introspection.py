@@ -214,10 +214,13 @@ def _read_indexes(
         kind = members[0][5].upper()
         found[table].append(
             Index(
-                name=name, columns=tuple(m[3] or "" for m in members), is_unique=not int(members[0][2]),
-                is_primary=name == "PRIMARY", prefix_lengths=tuple(m[4] for m in members),
+                name=name,
+                columns=tuple(m[3] or "" for m in members),
+                is_unique=not int(members[0][2]),
+                is_primary=name == "PRIMARY",
+                prefix_lengths=tuple(m[4] for m in members),
                 kind=IndexKind(kind.lower()) if kind.lower() in {k.value for k in IndexKind} else IndexKind.BTREE,
-            )  # fmt: skip
+            )
         )
     return found
 
@@ -243,10 +246,14 @@ def _read_foreign_keys(
         first = members[0]
         found[table].append(
             ForeignKey(
-                name=name, table=TableName(first[8], table), columns=tuple(m[2] for m in members),
-                referenced_table=TableName(first[3], first[4]), referenced_columns=tuple(m[5] for m in members),
-                on_delete=ReferentialAction(first[6]), on_update=ReferentialAction(first[7]),
-            )  # fmt: skip
+                name=name,
+                table=TableName(first[8], table),
+                columns=tuple(m[2] for m in members),
+                referenced_table=TableName(first[3], first[4]),
+                referenced_columns=tuple(m[5] for m in members),
+                on_delete=ReferentialAction(first[6]),
+                on_update=ReferentialAction(first[7]),
+            )
         )
     return found
 

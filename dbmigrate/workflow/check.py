@@ -25,5 +25,5 @@ def check_migration(migration: Migration, *, is_first_run: bool) -> list[Finding
                 target_schema=target_schema,
                 tables=select_tables(migration.config.tables, source_schema),
                 is_first_run=is_first_run,
-            )  # fmt: skip
+            )
         )

@@ -262,5 +262,3 @@ def _build_config(servers: dict[Side, LocalServer], directory: Path) -> Config:
         sections.append(f'[{side.value}]\nurl = "{server.url(SCHEMA)}"\npassword_env = "{variable}"')
     text = '[migration]\nid = "demo"\n' + "\n".join(sections) + '\n[cutover]\napproval = "auto"\n'
     return parse_config(text, place="the demo's configuration", directory=directory)
-
-

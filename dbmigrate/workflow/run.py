@@ -140,7 +140,9 @@ class Run:
     def _read_tables(self) -> tuple[TableStatus, ...]:
         copier, verifier = self.copier, self.verifier
         if copier is None:  # copied by an earlier run: show what it published last
-            return tuple(TableStatus(**{**one, "rows_per_second": 0.0}) for one in self.state.progress.get("tables", ()))
+            return tuple(
+                TableStatus(**{**one, "rows_per_second": 0.0}) for one in self.state.progress.get("tables", ())
+            )
         verified = verifier.result.tables if verifier is not None else {}
         found = []
         for progress in copier.read_progress():
@@ -156,7 +158,7 @@ class Run:
                     eta,
                     progress.is_done,
                     verified.get(progress.table, 0),
-                )  # fmt: skip
+                )
             )
         return tuple(found)
 

@@ -65,7 +65,9 @@ def test_a_table_without_a_key_is_refused_with_the_statement_that_helps(shop: An
 
 
 def test_a_target_that_holds_rows_is_refused_and_keeps_them(shop: Any, move_factory: Factory) -> None:
-    shop.target.execute("CREATE TABLE orders (id INT PRIMARY KEY, total DECIMAL(10,2))", "INSERT INTO orders VALUES (5, 5)")
+    shop.target.execute(
+        "CREATE TABLE orders (id INT PRIMARY KEY, total DECIMAL(10,2))", "INSERT INTO orders VALUES (5, 5)"
+    )
     result = move_factory(shop).run("run", expect=3)
     assert "orders" in result.stderr
     assert shop.target.execute("SELECT COUNT(*) FROM orders") == ((1,),)
@@ -73,13 +75,17 @@ def test_a_target_that_holds_rows_is_refused_and_keeps_them(shop: Any, move_fact
 
 def test_check_reports_all_obstacles_at_once(shop: Any, move_factory: Factory) -> None:
     shop.source.execute("CREATE TABLE log (line TEXT)", "CREATE TABLE old (id INT PRIMARY KEY) ENGINE=MyISAM")
-    shop.target.execute("CREATE TABLE orders (id INT PRIMARY KEY, total DECIMAL(10,2))", "INSERT INTO orders VALUES (5, 5)")
+    shop.target.execute(
+        "CREATE TABLE orders (id INT PRIMARY KEY, total DECIMAL(10,2))", "INSERT INTO orders VALUES (5, 5)"
+    )
     result = move_factory(shop).run("check", expect=3)
     for name in ("log", "old", "orders"):
         assert name in result.stdout
 
 
-def test_a_source_that_logs_statements_is_refused(server_factory: Factory, mariadb_pair: Any, move_factory: Factory) -> None:
+def test_a_source_that_logs_statements_is_refused(
+    server_factory: Factory, mariadb_pair: Any, move_factory: Factory
+) -> None:
     server = server_factory(binlog_format="STATEMENT")
     server.execute("CREATE DATABASE shop", "CREATE TABLE shop.orders (id INT PRIMARY KEY)")
     pair = type(mariadb_pair)(type(mariadb_pair.source)(server, "shop"), mariadb_pair.target)
@@ -116,7 +122,7 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(shop: Any, move_factory: Fac
     move.await_phase("copy", process=process)
     time.sleep(1)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=30)
+    _out, err = process.communicate(timeout=30)
     assert process.returncode == 4, err
     assert "stopped cleanly" in err
     assert f"dbmigrate run -c {move.path}" in err
@@ -146,7 +152,7 @@ def test_ddl_on_a_moving_table_stops_with_the_statement_and_the_next_step(shop: 
     process = move.start("run")
     move.await_phase("cutover", process=process)
     shop.source.execute("ALTER TABLE orders ADD COLUMN note INT")
-    out, err = process.communicate(timeout=60)
+    _out, err = process.communicate(timeout=60)
     assert process.returncode == 4, err
     assert "ADD COLUMN note" in err
     assert "dbmigrate abort" in err

@@ -143,7 +143,9 @@ def test_filters_renames_and_expressions_reshape_the_target(shop: Any, move_fact
     )
     move = move_factory(shop, AUTO, tables=tables)
     move.run("run", "--until", "verify")
-    expected = shop.source.execute("SELECT id, CAST(total * 100 AS SIGNED), note FROM orders WHERE id > 100 ORDER BY id")
+    expected = shop.source.execute(
+        "SELECT id, CAST(total * 100 AS SIGNED), note FROM orders WHERE id > 100 ORDER BY id"
+    )
     assert shop.target.execute("SELECT id, total_cents, note FROM sales ORDER BY id") == expected
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from dbmigrate.domain.phases import (
@@ -40,7 +42,7 @@ def test_with_an_application_every_phase_is_passed() -> None:
 def test_every_step_of_a_path_is_allowed_by_the_table(has_application: bool) -> None:
     """Skipping phases never leaves the table."""
     path = path_to(Phase.DONE, has_application=has_application)
-    assert all(may_follow(a, b) for a, b in zip(path, path[1:], strict=False))
+    assert all(may_follow(a, b) for a, b in itertools.pairwise(path))
 
 
 def test_abort_leads_from_every_phase_before_the_switch_and_from_none_after() -> None:

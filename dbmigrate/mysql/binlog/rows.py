@@ -18,7 +18,13 @@ from dbmigrate.domain.errors import FatalError
 from dbmigrate.domain.keys import MovedKey
 from dbmigrate.domain.schema import Column, Table, TableName
 from dbmigrate.mysql.binlog import literals
-from dbmigrate.mysql.binlog.events import DELETE_EVENTS, ROW_EVENTS, MalformedEvent, read_length_coded, uncompress_mariadb
+from dbmigrate.mysql.binlog.events import (
+    DELETE_EVENTS,
+    ROW_EVENTS,
+    MalformedEvent,
+    read_length_coded,
+    uncompress_mariadb,
+)
 
 # Binlog type code -> bytes of metadata in a table map; a code that is missing stops the reader.
 _METADATA_BYTES = {

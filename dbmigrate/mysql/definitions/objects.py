@@ -18,11 +18,10 @@ from dbmigrate.mysql.faults import translate_fault
 from dbmigrate.mysql.identifiers import quote_identifier, quote_string
 
 _MARIADB_MODES = frozenset(
-    "NO_AUTO_CREATE_USER TIME_ROUND_FRACTIONAL SIMULTANEOUS_ASSIGNMENT IGNORE_BAD_TABLE_OPTIONS NO_FIELD_OPTIONS "
-    "NO_KEY_OPTIONS NO_TABLE_OPTIONS".split()
+    ["NO_AUTO_CREATE_USER", "TIME_ROUND_FRACTIONAL", "SIMULTANEOUS_ASSIGNMENT", "IGNORE_BAD_TABLE_OPTIONS", "NO_FIELD_OPTIONS", "NO_KEY_OPTIONS", "NO_TABLE_OPTIONS"]
 )
 """Modes that MySQL does not have and that change no meaning of a stored text."""
-_MARIADB_DIALECTS = frozenset("ORACLE EMPTY_STRING_IS_NULL".split())
+_MARIADB_DIALECTS = frozenset(["ORACLE", "EMPTY_STRING_IS_NULL"])
 _MYSQL_MODES = frozenset(["TIME_TRUNCATE_FRACTIONAL"])
 ALREADY_EXISTS = frozenset({1050, 1304, 1359, 1537})
 
