@@ -117,7 +117,8 @@ class Table:
 
     ``key`` is the primary key, else the narrowest unique key over NOT NULL whole columns of types that compare
     exactly, else None (and the table is refused). ``create_statement`` is the server's own SHOW CREATE TABLE.
-    ``estimated_rows``, ``data_bytes`` and ``index_bytes`` are the server's estimates.
+    ``estimated_rows``, ``data_bytes`` and ``index_bytes`` are the server's estimates. ``referenced_columns`` are the
+    column lists that foreign keys of any table reference here; an index must serve each.
     """
 
     name: TableName
@@ -135,6 +136,7 @@ class Table:
     index_bytes: int = 0
     is_partitioned: bool = False
     is_system_versioned: bool = False
+    referenced_columns: tuple[tuple[str, ...], ...] = ()
 
     def column(self, name: str) -> Column:
         """The column called ``name`` (column names ignore case). Raises KeyError."""
@@ -178,7 +180,7 @@ class StoredObject:
 
     ``definer`` is ``user@host`` or empty. ``sql_mode``, ``charset``, ``collation`` are the session settings it
     was created under and must be created under again (empty where the kind has none). ``table`` is a trigger's
-    table. ``is_enabled`` is an event's state.
+    table. ``is_enabled`` is an event's state, ``time_zone`` what its schedule is written in.
     """
 
     kind: ObjectKind
@@ -190,6 +192,7 @@ class StoredObject:
     collation: str = ""
     table: TableName | None = None
     is_enabled: bool = True
+    time_zone: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from pymysql.connections import Connection
@@ -27,7 +29,7 @@ from dbmigrate.domain.schema import (
     Table,
     TableName,
 )
-from dbmigrate.mysql.identifiers import quote_identifier, quote_table
+from dbmigrate.mysql.identifiers import quote_identifier, quote_string, quote_table
 from dbmigrate.mysql.literals import refuse_reason_as_key
 
 Row = Sequence[Any]
@@ -45,10 +47,40 @@ def read_server_version(connection: Connection[Any]) -> ServerVersion:
     return ServerVersion.parse(str(version), str(comment))
 
 
+_PLAIN_OUTPUT = {"sql_mode": "''", "sql_quote_show_create": "1", "time_zone": "'+00:00'"}
+_PLAIN_OUTPUT_MYSQL = {
+    "information_schema_stats_expiry": "0",  # table sizes of now, not of yesterday
+    "show_create_table_skip_secondary_engine": "0",
+    "show_create_table_verbosity": "0",
+    "show_gipk_in_create_table_and_information_schema": "1",  # from 8.0.30: keys that the server made
+}
+
+
+@contextmanager
+def _plain_output(connection: Connection[Any], version: ServerVersion) -> Iterator[None]:
+    """Session settings under which definitions are printed in one way; the caller's are put back."""
+    wanted = _PLAIN_OUTPUT | ({} if version.is_mariadb else _PLAIN_OUTPUT_MYSQL)
+    known = {
+        row[0]: row[1] for row in _fetch(connection, f"SHOW SESSION VARIABLES WHERE variable_name IN {tuple(wanted)}")
+    }
+    before = {name: "1" if text == "ON" else "0" if text == "OFF" else text for name, text in known.items()}
+    with connection.cursor() as cursor:
+        cursor.execute("SET SESSION " + ", ".join(f"{name} = {wanted[name]}" for name in known))
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                number = value.isdigit() and name != "sql_mode"
+                cursor.execute(f"SET SESSION {name} = {value if number else quote_string(value)}")
+
+
 def read_schema(connection: Connection[Any], version: ServerVersion, name: str) -> Schema:
-    """Everything in one database; an absent database is an empty schema."""
-    if not version.is_mariadb:
-        _fetch(connection, "SET SESSION information_schema_stats_expiry = 0")
+    """Everything in one database; an absent database is an empty schema. The session's settings stay what they were."""
+    with _plain_output(connection, version):
+        return _read_schema(connection, version, name)
+
+
+def _read_schema(connection: Connection[Any], version: ServerVersion, name: str) -> Schema:
     found = _fetch(
         connection,
         "SELECT default_character_set_name, default_collation_name FROM information_schema.schemata "
@@ -69,19 +101,19 @@ def read_table(connection: Connection[Any], version: ServerVersion, name: TableN
     Raises:
         FatalError: there is none of that name.
     """
-    for table in _read_tables(connection, version, name.schema, name.name):
-        return table
+    with _plain_output(connection, version):
+        found = _read_tables(connection, version, name.schema, name.name)
+    if found:
+        return found[0]
     raise FatalError("the table does not exist", place=str(name))
 
 
 def read_foreign_keys_from_outside(connection: Connection[Any], schema: str) -> tuple[ForeignKey, ...]:
     """Foreign keys of other databases' tables that reference this one."""
     return tuple(
-        fk
-        for found in _read_foreign_keys(
+        _read_foreign_keys(
             connection, "r.unique_constraint_schema = %s AND r.constraint_schema <> %s", (schema, schema)
-        ).values()
-        for fk in found
+        )
     )
 
 
@@ -104,22 +136,39 @@ def _read_tables(
     )
     columns = _read_columns(connection, version, condition, parameters)
     indexes = _read_indexes(connection, version, condition, parameters)
-    foreign_keys = _read_foreign_keys(connection, "r.constraint_schema = %s", (schema,))
+    # The table's database is named twice: with a constant the servers look it up instead of reading every database.
+    foreign_keys = _read_foreign_keys(connection, "r.constraint_schema = %s AND k.table_schema = %s", (schema, schema))
+    outside = read_foreign_keys_from_outside(connection, schema)
+    own: defaultdict[str, list[ForeignKey]] = defaultdict(list)
+    for foreign_key in foreign_keys:
+        own[foreign_key.table.name].append(foreign_key)
+    referenced = _gather_referenced_columns([*foreign_keys, *outside])
     return tuple(
-        _build_table(connection, schema, row, columns[row[0]], indexes[row[0]], foreign_keys[row[0]]) for row in rows
+        replace(
+            _build_table(connection, schema, row, columns[row[0]], indexes[row[0]]),
+            foreign_keys=tuple(own[row[0]]),
+            referenced_columns=tuple(sorted(referenced[TableName(schema, row[0])])),
+        )
+        for row in rows
     )
 
 
+def _gather_referenced_columns(foreign_keys: Iterable[ForeignKey]) -> defaultdict[TableName, set[tuple[str, ...]]]:
+    found: defaultdict[TableName, set[tuple[str, ...]]] = defaultdict(set)
+    for foreign_key in foreign_keys:
+        found[foreign_key.referenced_table].add(foreign_key.referenced_columns)
+    return found
+
+
 def _build_table(
-    connection: Connection[Any], schema: str, row: Row, columns: list[Column], indexes: list[Index],
-    foreign_keys: list[ForeignKey],
-) -> Table:  # fmt: skip
+    connection: Connection[Any], schema: str, row: Row, columns: list[Column], indexes: list[Index]
+) -> Table:
     name, engine, estimated, data, index, auto_increment, collation, options, kind = row
     table = TableName(schema, name)
     definition = _fetch(connection, f"SHOW CREATE TABLE {quote_table(table)}")[0][1]
     return Table(
         name=table, engine=engine or "", columns=tuple(columns), indexes=tuple(indexes),
-        foreign_keys=tuple(foreign_keys), key=choose_key(columns, indexes), create_statement=definition,
+        foreign_keys=(), key=choose_key(columns, indexes), create_statement=definition,
         charset=(collation or "").split("_")[0], collation=collation or "", auto_increment=auto_increment,
         estimated_rows=estimated or 0, data_bytes=data or 0, index_bytes=index or 0,
         is_partitioned="partitioned" in (options or ""), is_system_versioned=kind == "SYSTEM VERSIONED",
@@ -129,7 +178,8 @@ def _build_table(
 def choose_key(columns: Sequence[Column], indexes: Sequence[Index]) -> Index | None:
     """The primary key; else the narrowest unique index over whole NOT NULL columns; None where neither serves.
 
-    A primary key over prefixes serves too: rows are found by their whole values, and those differ where prefixes do.
+    A column serves unless ``literals.refuse_reason_as_key`` says why not. A primary key over prefixes serves, too: rows are
+    found by their whole values, and those differ where prefixes do.
     """
     by_name = {column.name.casefold(): column for column in columns}
 
@@ -142,9 +192,9 @@ def choose_key(columns: Sequence[Column], indexes: Sequence[Index]) -> Index | N
         return len(index.columns), octets
 
     primary = next((index for index in indexes if index.is_primary), None)
-    if primary is not None:
-        return primary if serves(primary) else None
-    whole = [i for i in indexes if i.is_unique and not any(i.prefix_lengths) and serves(i)]
+    if primary is not None and serves(primary):
+        return primary
+    whole = [i for i in indexes if i.is_unique and not i.is_primary and not any(i.prefix_lengths) and serves(i)]
     return min(whole, key=width, default=None)
 
 
@@ -165,7 +215,7 @@ def _read_columns(
         parameters,
     )
     for row in rows:
-        is_json = row[2] == "json" or (row[0], row[1]) in checked_as_json
+        is_json = row[2] == "json" or (row[2] == "longtext" and (row[0], row[1]) in checked_as_json)
         found[row[0]].append(_build_column(row, len(found[row[0]]), is_json))
     return found
 
@@ -175,7 +225,7 @@ def _build_column(row: Row, position: int, is_json: bool) -> Column:
     generation = None
     if row[13]:
         generation = Generation.VIRTUAL if "virtual" in extra else Generation.STORED
-    members = tuple(m.replace("''", "'") for m in _MEMBER.findall(row[3])) if kind in ("enum", "set") else ()
+    members = tuple(map(_unescape, _MEMBER.findall(row[3]))) if kind in ("enum", "set") else ()
     is_auto_increment = "auto_increment" in extra
     return Column(
         name=row[1], position=position, data_type=kind, column_type=row[3], is_nullable=row[4] == "YES",
@@ -184,6 +234,11 @@ def _build_column(row: Row, position: int, is_json: bool) -> Column:
         generation=generation, is_invisible="invisible" in extra, is_auto_increment=is_auto_increment,
         is_json=is_json, has_default=row[14] is not None or "default_generated" in extra,
     )  # fmt: skip
+
+
+def _unescape(member: str) -> str:
+    """A member's name as printed in a column's type: quotes doubled, other specials behind a backslash."""
+    return member.replace("''", "'").replace("\\\\", "\\")
 
 
 def _read_json_checks(connection: Connection[Any], condition: str, parameters: list[str]) -> set[tuple[str, str]]:
@@ -225,9 +280,7 @@ def _read_indexes(
     return found
 
 
-def _read_foreign_keys(
-    connection: Connection[Any], condition: str, parameters: Sequence[str]
-) -> defaultdict[str, list[ForeignKey]]:
+def _read_foreign_keys(connection: Connection[Any], condition: str, parameters: Sequence[str]) -> list[ForeignKey]:
     rows = _fetch(
         connection,
         "SELECT k.table_name, k.constraint_name, k.column_name, k.referenced_table_schema, k.referenced_table_name, "
@@ -235,27 +288,26 @@ def _read_foreign_keys(
         "FROM information_schema.referential_constraints r JOIN information_schema.key_column_usage k "
         "ON k.constraint_schema = r.constraint_schema AND k.constraint_name = r.constraint_name "
         f"AND k.table_name = r.table_name WHERE {condition} "
-        "ORDER BY k.table_name, k.constraint_name, k.ordinal_position",
+        "ORDER BY k.table_schema, k.table_name, k.constraint_name, k.ordinal_position",
         parameters,
     )
-    parts: defaultdict[tuple[str, str], list[Row]] = defaultdict(list)
+    parts: defaultdict[tuple[str, str, str], list[Row]] = defaultdict(list)
     for row in rows:
-        parts[row[0], row[1]].append(row)
-    found: defaultdict[str, list[ForeignKey]] = defaultdict(list)
-    for (table, name), members in parts.items():
-        first = members[0]
-        found[table].append(
-            ForeignKey(
-                name=name,
-                table=TableName(first[8], table),
-                columns=tuple(m[2] for m in members),
-                referenced_table=TableName(first[3], first[4]),
-                referenced_columns=tuple(m[5] for m in members),
-                on_delete=ReferentialAction(first[6]),
-                on_update=ReferentialAction(first[7]),
-            )
-        )
-    return found
+        parts[row[8], row[0], row[1]].append(row)
+    return [_build_foreign_key(members) for members in parts.values()]
+
+
+def _build_foreign_key(members: Sequence[Row]) -> ForeignKey:
+    first = members[0]
+    return ForeignKey(
+        name=first[1],
+        table=TableName(first[8], first[0]),
+        columns=tuple(m[2] for m in members),
+        referenced_table=TableName(first[3], first[4]),
+        referenced_columns=tuple(m[5] for m in members),
+        on_delete=ReferentialAction(first[6]),
+        on_update=ReferentialAction(first[7]),
+    )
 
 
 # --- stored objects -----------------------------------------------------------------------------------------------
@@ -300,12 +352,9 @@ def _read_routines(connection: Connection[Any], schema: str) -> Iterable[StoredO
         (schema,),
     )
     for name, kind, definer, sql_mode, charset, collation in rows:
-        if kind not in ("FUNCTION", "PROCEDURE"):
-            continue
         full = TableName(schema, name)
-        yield StoredObject(
-            ObjectKind(kind.lower()), full, _show(connection, kind, full, 2), definer, sql_mode, charset, collation
-        )
+        family = ObjectKind.PACKAGE if kind.startswith("PACKAGE") else ObjectKind(kind.lower())
+        yield StoredObject(family, full, _show(connection, kind, full, 2), definer, sql_mode, charset, collation)
 
 
 def _read_views(connection: Connection[Any], schema: str) -> Iterable[StoredObject]:
@@ -340,13 +389,13 @@ def _read_triggers(connection: Connection[Any], schema: str) -> Iterable[StoredO
 def _read_events(connection: Connection[Any], schema: str) -> Iterable[StoredObject]:
     rows = _fetch(
         connection,
-        "SELECT event_name, definer, sql_mode, character_set_client, collation_connection, status "
+        "SELECT event_name, definer, sql_mode, character_set_client, collation_connection, status, time_zone "
         "FROM information_schema.events WHERE event_schema = %s ORDER BY event_name",
         (schema,),
     )
-    for name, definer, sql_mode, charset, collation, status in rows:
+    for name, definer, sql_mode, charset, collation, status, time_zone in rows:
         full = TableName(schema, name)
         yield StoredObject(
             ObjectKind.EVENT, full, _show(connection, "EVENT", full, 3), definer, sql_mode, charset, collation,
-            is_enabled=status == "ENABLED",
+            is_enabled=status == "ENABLED", time_zone=time_zone,
         )  # fmt: skip

@@ -136,7 +136,9 @@ def load(connection: Any, schema: str, name: str, declaration: str, values: list
 def carry(source: Any, target: Any, table: Table, values: dict[str, str] | None = None) -> None:
     """Read all rows as literals, write them to the same table on the target."""
     literal = row_literal_expression(table.columns, values or {})
-    ((count, text),) = fetch(source, f"SELECT COUNT(*), GROUP_CONCAT({literal} SEPARATOR ',') FROM {quote_table(table.name)}")
+    ((count, text),) = fetch(
+        source, f"SELECT COUNT(*), GROUP_CONCAT({literal} SEPARATOR ',') FROM {quote_table(table.name)}"
+    )
     names = quote_columns(column.name for column in table.columns)
     assert count == 0 or text
     fetch(target, f"REPLACE INTO {quote_table(table.name)} ({names}) VALUES {text}")
@@ -258,12 +260,16 @@ def test_key_literal_finds_exactly_its_row(flavour_pair: Pair, name: str) -> Non
         assert table.key is not None
         keys = [row[0] for row in fetch(source, f"SELECT {key_expression(table.key_columns)} FROM k")]
         assert len(set(keys)) == len(values)
-        assert sorted(keys) == sorted(row[0] for row in fetch(target, f"SELECT {key_expression(table.key_columns)} FROM k"))
+        assert sorted(keys) == sorted(
+            row[0] for row in fetch(target, f"SELECT {key_expression(table.key_columns)} FROM k")
+        )
         for key in keys:
             assert key.isascii()
             assert key.count(",") == 1
             for connection in (source, target):
-                found = fetch(connection, f"SELECT {key_expression(table.key_columns)} FROM k WHERE (v, n) IN (({key}))")
+                found = fetch(
+                    connection, f"SELECT {key_expression(table.key_columns)} FROM k WHERE (v, n) IN (({key}))"
+                )
                 assert found == ((key,),)
 
 

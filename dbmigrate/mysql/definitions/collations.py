@@ -10,6 +10,7 @@ import re
 
 from dbmigrate.domain.errors import RefusedError
 from dbmigrate.domain.flavours import ServerVersion
+from dbmigrate.mysql.definitions.tokens import rewrite_keywords
 
 
 class UntranslatableError(RefusedError):
@@ -61,7 +62,7 @@ def translate_collation(name: str, *, source: ServerVersion, target: ServerVersi
         raise UntranslatableError(
             f"the collation {name} has no counterpart on {target}",
             place=name,
-            hint="change the column's collation on the source, or create the table on the target by hand before the run",
+            hint="change the column's collation on the source, or create the table on the target by hand first",
         )
     return name
 
@@ -70,7 +71,6 @@ def translate_collations(sql: str, *, source: ServerVersion, target: ServerVersi
     """Every collation name in a definition, strings and quoted names left alone."""
     if source.flavour is target.flavour:
         return sql
-    parts = re.split(r"('(?:[^'\\]|\\.|'')*'|`(?:[^`]|``)*`)", sql)
-    for i in range(0, len(parts), 2):
-        parts[i] = _FOREIGN.sub(lambda m: translate_collation(m.group(), source=source, target=target), parts[i])
-    return "".join(parts)
+    return rewrite_keywords(
+        sql, lambda code: _FOREIGN.sub(lambda m: translate_collation(m[0], source=source, target=target), code)
+    )
