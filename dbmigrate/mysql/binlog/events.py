@@ -108,11 +108,9 @@ SKIPPED_EVENTS = frozenset(
         EventType.HEARTBEAT_V2,
         EventType.IGNORABLE,
         EventType.ROWS_QUERY,
-        EventType.PREVIOUS_GTIDS,
         EventType.VIEW_CHANGE,
         EventType.MARIADB_ANNOTATE_ROWS,
         EventType.MARIADB_BINLOG_CHECKPOINT,
-        EventType.MARIADB_GTID_LIST,
         EventType.MARIADB_START_ENCRYPTION,
     }
 )
@@ -211,9 +209,7 @@ def uncompress_mariadb(data: bytes) -> bytes:
 def parse_xa_prepare(body: bytes) -> tuple[str, bool]:
     """The transaction's name as XA COMMIT will spell it, and whether it commits at once (one phase)."""
     one_phase, format_id, first, second = struct.unpack_from("<BiII", body)
-    return format_xid(format_id, body[13 : 13 + first], body[13 + first : 13 + first + second]), bool(
-        one_phase
-    )
+    return format_xid(format_id, body[13 : 13 + first], body[13 + first : 13 + first + second]), bool(one_phase)
 
 
 def format_xid(format_id: int, gtrid: bytes, bqual: bytes) -> str:

@@ -75,6 +75,34 @@ class MysqlGtids:
             for start, end in intervals
         )
 
+    @classmethod
+    def decode(cls, data: bytes) -> MysqlGtids:
+        """From the body of a PREVIOUS_GTIDS event, the inverse of ``encode``.
+
+        Raises:
+            MalformedEvent: the bytes are in another format.
+        """
+        gtids = cls()
+        (head,) = struct.unpack_from("<Q", data)
+        is_tagged, position = bool(head >> 56), 8
+        if head >> 56 not in (0, 1):
+            raise MalformedEvent(f"GTID set in the unknown format {head >> 56}")
+        for _ in range((head & 0xFFFFFFFFFFFFFF) >> 8 if is_tagged else head):
+            source, tag = data[position : position + 16], ""
+            position += 16
+            if is_tagged:
+                length = data[position] >> 1
+                tag = data[position + 1 : position + 1 + length].decode()
+                position += 1 + length
+            (count,) = struct.unpack_from("<Q", data, position)
+            position += 8
+            for start, end in struct.iter_unpack("<QQ", data[position : position + 16 * count]):
+                gtids._add_interval((source, tag), start, end)
+            position += 16 * count
+        if position != len(data):
+            raise MalformedEvent("GTID set does not end with its event")
+        return gtids
+
     def encode(self) -> bytes:
         """As COM_BINLOG_DUMP_GTID sends it; the tagged format only if there is a tag."""
         is_tagged = any(tag for _, tag in self._intervals)
@@ -99,6 +127,15 @@ class MariadbGtids:
             domain, server, sequence = part.split("-")
             self._last[int(domain)] = (int(server), int(sequence))
 
+    @classmethod
+    def decode(cls, data: bytes) -> MariadbGtids:
+        """From the body of a GTID_LIST event: the last entry of a domain is its last transaction."""
+        gtids = cls()
+        count = int.from_bytes(data[:4], "little") & 0x0FFFFFFF  # the upper bits are flags
+        for domain, server, sequence in struct.iter_unpack("<IIQ", data[4 : 4 + 16 * count]):
+            gtids.add(domain, server, sequence)
+        return gtids
+
     def add(self, domain: int, server: int, sequence: int) -> None:
         """The transaction that the domain now ends with."""
         self._last[domain] = (server, sequence)
@@ -111,8 +148,7 @@ class MariadbGtids:
         if not isinstance(other, MariadbGtids):
             return False
         return all(
-            domain in self._last and self._last[domain][1] >= sequence
-            for domain, (_, sequence) in other._last.items()
+            domain in self._last and self._last[domain][1] >= sequence for domain, (_, sequence) in other._last.items()
         )
 
 

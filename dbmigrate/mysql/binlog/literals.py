@@ -130,9 +130,7 @@ def format_datetime(digits: int) -> Literal:
         whole, fraction = (value >> fraction_bits) - 0x8000000000, value & (1 << fraction_bits) - 1
         clock, days = whole & 0x1FFFF, whole >> 17
         year, month = divmod(days >> 5, 13)
-        text = (
-            f"{year:04d}-{month:02d}-{days & 31:02d} {clock >> 12:02d}:{clock >> 6 & 63:02d}:{clock & 63:02d}"
-        )
+        text = f"{year:04d}-{month:02d}-{days & 31:02d} {clock >> 12:02d}:{clock >> 6 & 63:02d}:{clock & 63:02d}"
         return f"'{text}{_fraction(fraction, digits)}'".encode()
 
     return literal

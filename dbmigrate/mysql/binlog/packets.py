@@ -37,9 +37,7 @@ _EVENT = struct.Struct("<4xB4xIIH")
 
 _CHECKSUM_HOLDS = 0x2144DF1C  # CRC32 of any bytes followed by their own CRC32
 # The server makes heartbeats up, and format descriptions carry a checksum always.
-_SELF_DESCRIBED = frozenset(
-    {int(EventType.FORMAT_DESCRIPTION), int(EventType.HEARTBEAT), int(EventType.HEARTBEAT_V2)}
-)
+_SELF_DESCRIBED = frozenset({int(EventType.FORMAT_DESCRIPTION), int(EventType.HEARTBEAT), int(EventType.HEARTBEAT_V2)})
 
 Frame: TypeAlias = tuple[int, int, int, int, int]  # body's start and end, event type, end in the file, flags
 
@@ -148,8 +146,7 @@ class PacketStream:
         return frames
 
     def _end_of_unusual(self, kind: int, view: memoryview, start: int, end: int) -> tuple[int, int]:
-        """Where the body ends of an event outside the file's checksum setting, and the setting from now on.
-        """
+        """Where the body ends of an event outside the file's checksum setting, and the setting from now on."""
         if kind == EventType.FORMAT_DESCRIPTION:
             has_checksums = parse_format_description(bytes(view[start + HEADER_BYTES : end])).has_checksums
             self._checksum_bytes = CHECKSUM_BYTES if has_checksums else 0
@@ -191,17 +188,14 @@ class PacketStream:
             return None
         step = _LARGEST_PACKET + 4
         parts = [
-            buffer[position + i * step + 4 : min(position + (i + 1) * step, position + total)]
-            for i in range(packets)
+            buffer[position + i * step + 4 : min(position + (i + 1) * step, position + total)] for i in range(packets)
         ]
         event = b"".join(parts)[1:]
         self._position = position + total
         if len(event) != size:
             raise MalformedEvent(f"event of {size} bytes in packets of {len(event)}")
         body_end = size - self._checksum_bytes
-        if self._checksum_bytes and zlib.crc32(event[:body_end]) != int.from_bytes(
-            event[body_end:], "little"
-        ):
+        if self._checksum_bytes and zlib.crc32(event[:body_end]) != int.from_bytes(event[body_end:], "little"):
             raise MalformedEvent(f"checksum of the event that ends at {log_pos} is wrong")
         return Batch(event, [(HEADER_BYTES, body_end, kind, log_pos, flags)])
 

@@ -231,7 +231,8 @@ class Classifier:
             return _IGNORED
         reader.place = between
         if reader.accept("IF", "NOT", "EXISTS") and verb == "CREATE":
-            # MySQL logs it although a followed table is there (a DROP before it would have stopped us): no effect.
+            # MySQL logs it although a followed table is there (a DROP before it would have stopped us): no
+            # effect.
             return _IGNORED
         reader.accept("IF", "EXISTS")
         return self._touched(self._named_tables(verb, reader), Meaning.SCHEMA_CHANGED)

@@ -204,9 +204,7 @@ def explain_read_failure(position: Position, cause: str) -> DbmigrateError:
         )  # fmt: skip
     if "shutdown" in text or "killed" in text:
         return TransientError("the server ended the dump", place=place, cause=cause, hint="run again")
-    return FatalError(
-        "the server cannot read its binlog", place=place, cause=cause, hint=format_purged_hint()
-    )
+    return FatalError("the server cannot read its binlog", place=place, cause=cause, hint=format_purged_hint())
 
 
 # Purged or removed files, a state that was never there (another server, RESET MASTER), an offset behind the
@@ -272,9 +270,7 @@ def _has_gtid_mode(cursor: Any) -> bool:
 def _build_command(version: ServerVersion, position: Position, server_id: int, *, by_gtid: bool) -> bytes:
     if by_gtid and not version.is_mariadb:
         gtids = MysqlGtids(position.gtids).encode()
-        head = struct.pack(
-            "<BHIIQI", _COM_BINLOG_DUMP_GTID, _BINLOG_THROUGH_GTID, server_id, 0, 4, len(gtids)
-        )
+        head = struct.pack("<BHIIQI", _COM_BINLOG_DUMP_GTID, _BINLOG_THROUGH_GTID, server_id, 0, 4, len(gtids))
         return head + gtids
     file, offset = ("", 4) if by_gtid else (position.file, position.offset)
     if offset >= 1 << 32:

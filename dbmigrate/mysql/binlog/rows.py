@@ -149,9 +149,7 @@ def key_literal(column: Column, shape: ColumnShape) -> literals.Literal:
     """
     kind = column.data_type
     if shape.type_code not in _KEY_TYPES.get(kind, frozenset()):
-        raise MalformedEvent(
-            f"column {column.name} is {column.column_type}, but binlog type {shape.type_code}"
-        )
+        raise MalformedEvent(f"column {column.name} is {column.column_type}, but binlog type {shape.type_code}")
     _require_width(column, shape)
     if kind in ("tinyint", "smallint", "mediumint", "int", "bigint"):
         return literals.format_integer(is_signed=not column.is_unsigned)
@@ -186,9 +184,7 @@ def _require_width(column: Column, shape: ColumnShape) -> None:
     elif kind in ("time", "datetime", "timestamp"):
         expected, found = column.fraction_digits, shape.metadata[0]
     if expected is not None and expected != found:
-        raise MalformedEvent(
-            f"column {column.name} is {column.column_type}, but its width in the binlog is {found}"
-        )
+        raise MalformedEvent(f"column {column.name} is {column.column_type}, but its width in the binlog is {found}")
 
 
 Walk = Callable[[bytes, int], tuple[Any, int]]
@@ -202,9 +198,7 @@ class ImageShape:
     None where ``key_indexes`` is empty) and where the image ends.
     """
 
-    def __init__(
-        self, decoder: TableDecoder, present: bytes, *, wants_key: bool, as_parts: bool = False
-    ) -> None:
+    def __init__(self, decoder: TableDecoder, present: bytes, *, wants_key: bool, as_parts: bool = False) -> None:
         columns = [i for i in range(len(decoder.map.columns)) if present[i >> 3] & 1 << (i & 7)]
         self._decoder = decoder
         self._columns = columns
@@ -454,9 +448,7 @@ class TableDecoder:
         extra = self.map.columns[len(self.table.columns) :]
         allowed = len(self.table.secondary_unique_indexes) if hides_hashes else 0
         if len(self.map.columns) < len(self.table.columns) or len(extra) > allowed:
-            raise MalformedEvent(
-                f"{len(self.map.columns)} columns, but the schema has {len(self.table.columns)}"
-            )
+            raise MalformedEvent(f"{len(self.map.columns)} columns, but the schema has {len(self.table.columns)}")
         if any(shape.type_code != _LONGLONG for shape in extra):
             raise MalformedEvent("more columns than the schema has")
 

@@ -75,9 +75,10 @@ class Changes:
         """Forget everything that was collected, and expect the events behind ``position``."""
         self._file, self._offset = position.file, position.offset
         self._stream_file = position.file
-        self._gtids: Any = (
-            MariadbGtids(position.gtids) if self._version.is_mariadb else MysqlGtids(position.gtids)
-        )
+        self._gtid_set: type[MariadbGtids | MysqlGtids] = MariadbGtids if self._version.is_mariadb else MysqlGtids
+        self._gtids: Any = self._gtid_set(position.gtids)
+        # A set that begins empty in mid-log lacks what came before: it counts once the head of a file has given it.
+        self._knows_gtids = bool(position.gtids)
         self._by_id: dict[bytes, TableDecoder | None] = {}
         self._gtid: tuple[bytes, int] | tuple[bytes, int, str] | tuple[int, int, int] | None = None
         self._in_group = False  # between a transaction's first event and its end
@@ -127,7 +128,7 @@ class Changes:
         return self._boundary()
 
     def _boundary(self) -> Position:
-        return Position(self._file, self._offset, str(self._gtids))
+        return Position(self._file, self._offset, str(self._gtids) if self._knows_gtids else "")
 
     def _take_keys(self) -> tuple[dict[TableName, list[bytes]], int]:
         """What may leave now, and how many row changes that was."""
@@ -247,9 +248,7 @@ class Changes:
 
     # --- transactions ---------------------------------------------------------------------------------------
 
-    def _begin_group(
-        self, gtid: tuple[bytes, int] | tuple[bytes, int, str] | tuple[int, int, int] | None
-    ) -> None:
+    def _begin_group(self, gtid: tuple[bytes, int] | tuple[bytes, int, str] | tuple[int, int, int] | None) -> None:
         if self._in_group:
             raise MalformedEvent("a transaction begins before the last one has ended")
         self._gtid = gtid
@@ -333,6 +332,8 @@ class Changes:
             self._rotate(*parse_rotate(body), is_artificial=bool(flags & FLAG_ARTIFICIAL))
         elif kind == EventType.FORMAT_DESCRIPTION:
             self._enter_file()
+        elif kind in (EventType.PREVIOUS_GTIDS, EventType.MARIADB_GTID_LIST):
+            self._learn_gtids(body, is_artificial=bool(flags & FLAG_ARTIFICIAL))
         elif kind == EventType.INCIDENT:
             self._refuse_incident()
         elif kind not in SKIPPED_EVENTS and not flags & FLAG_IGNORABLE:
@@ -355,6 +356,12 @@ class Changes:
         self._has_started = True
         self._by_id.clear()
 
+    def _learn_gtids(self, body: bytes, *, is_artificial: bool) -> None:
+        """The head of a file lists all transactions before it."""
+        if not self._knows_gtids and not is_artificial:
+            self._gtids = self._gtid_set.decode(body)
+            self._knows_gtids = bool(str(self._gtids))
+
     def _abandon_group(self) -> None:
         """A file that ends inside a transaction was cut by a crash; the server rolled it back."""
         self._gtid = None
@@ -370,8 +377,7 @@ class Changes:
         raise FatalError(
             "the server logged an incident: changes are missing from its binlog",
             place=self._format_place(),
-            hint="find its cause in the server's error log; then stream from now and run "
-            "`dbmigrate verify --repair`",
+            hint="find its cause in the server's error log; then stream from now and run `dbmigrate verify --repair`",
         )
 
     # --- statements -----------------------------------------------------------------------------------------
@@ -395,9 +401,7 @@ class Changes:
         if meaning is Meaning.TRUNCATED:
             self._events.append(Truncated(verdict.tables[0], self._boundary()))
         elif meaning is Meaning.SCHEMA_CHANGED:
-            self._events.append(
-                SchemaChanged(query.statement, query.schema, verdict.tables, self._boundary())
-            )
+            self._events.append(SchemaChanged(query.statement, query.schema, verdict.tables, self._boundary()))
 
     def _refuse_statement(self, query: Query) -> None:
         statement = query.statement if len(query.statement) <= 200 else f"{query.statement[:200]}..."
