@@ -136,7 +136,7 @@ def key_literal_expression(column: Column) -> str:
         ValueError: a type that cannot be part of a key.
     """
     value, kind = quote_identifier(column.name), column.data_type
-    if _is_binary(column) and kind not in _GEOMETRIES:
+    if _is_binary(column) and kind not in _GEOMETRIES | {"vector"}:
         return f"CONCAT('X''', HEX({value}), '''')"
     if kind in _EXACT_NUMBERS:
         return f"CONVERT({_without_zerofill(column, value)} USING utf8mb4)"

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from conftest import Database, Pair
+from databases import Database, Pair
 
 from dbmigrate.domain.flavours import Flavour
 from dbmigrate.domain.schema import Column, Table, TableName
