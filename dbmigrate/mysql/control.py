@@ -16,7 +16,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.mysql import DATETIME, LONGTEXT, VARCHAR
-from sqlalchemy.pool import NullPool
+from sqlalchemy.pool import QueuePool
 
 from dbmigrate.domain.errors import FatalError, RefusedError
 from dbmigrate.domain.keys import Key
@@ -222,7 +222,7 @@ def build_cursor_save(migration_id: str, stripe: StripeState) -> str:
 
 
 class ControlStore:
-    """Reads and writes the control tables of one migration. Thread-safe; one short connection a call.
+    """Reads and writes the control tables of one migration. Thread-safe; one short transaction a call.
 
     Lost connections are retried; every write here is either idempotent or guarded by the lease generation.
     """
@@ -232,13 +232,23 @@ class ControlStore:
         self._id = migration_id
         self._retry = retry
         self._engine = sa.create_engine(
-            "mysql+pymysql://", creator=lambda: endpoint.connect(), poolclass=NullPool, hide_parameters=True
+            "mysql+pymysql://",
+            creator=lambda: endpoint.connect(),
+            poolclass=QueuePool,
+            pool_size=2,
+            max_overflow=20,
+            pool_pre_ping=True,
+            hide_parameters=True,
         )
 
     @property
     def migration_id(self) -> str:
         """The migration whose rows these are."""
         return self._id
+
+    def close(self) -> None:
+        """Close the pooled connections."""
+        self._engine.dispose()
 
     # --- plumbing ---
 

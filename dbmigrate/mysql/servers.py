@@ -5,7 +5,13 @@ Binds what flavour, settings and account say about a server to the connections t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from pymysql.connections import Connection
+from pymysql.err import MySQLError
 
 from dbmigrate.domain.flavours import ServerVersion
 from dbmigrate.mysql.faults import Retry
@@ -30,6 +36,8 @@ class Server:
         self.retry = retry
         self.pool = SessionPool(endpoint, statements=(*DATA_SESSION, *extra))
         self.heartbeat = Heartbeat(self.pool, migration_id, clock=clock, retry=retry)
+        self._control: Connection[Any] | None = None
+        self._control_lock = threading.Lock()
         with self.pool.borrow() as session:
             self.max_packet_bytes = read_max_packet(session)
 
@@ -38,6 +46,22 @@ class Server:
         """How messages name this server."""
         return self.endpoint.place
 
+    @contextmanager
+    def control_connection(self) -> Iterator[Connection[Any]]:
+        """A plain connection for the rare question, kept open because the write pause asks one, too."""
+        with self._control_lock:
+            connection = self._control
+            if connection is None:
+                connection = self._control = self.endpoint.connect()
+            try:
+                connection.ping(reconnect=False)
+            except (MySQLError, OSError):
+                connection = self._control = self.endpoint.connect()
+            yield connection
+
     def close(self) -> None:
         """Close idle sessions."""
         self.pool.close()
+        if self._control is not None:
+            self._control.close()
+            self._control = None

@@ -238,6 +238,17 @@ def build_column_values(half: Comparison, key: Key) -> str:
     return f"SELECT {literals} FROM {quote_table(half.table.name)} WHERE {predicate}"
 
 
+def build_orphan_count(foreign_key: ForeignKey) -> str:
+    """How many rows of a table reference a parent that does not exist."""
+    pairs = list(zip(foreign_key.columns, foreign_key.referenced_columns, strict=True))
+    joined = " AND ".join(f"p.{quote_identifier(there)} = c.{quote_identifier(own)}" for own, there in pairs)
+    given = " AND ".join(f"c.{quote_identifier(own)} IS NOT NULL" for own, _ in pairs)
+    return (
+        f"SELECT COUNT(*) FROM {quote_table(foreign_key.table)} c LEFT JOIN {quote_table(foreign_key.referenced_table)} p "
+        f"ON {joined} WHERE {given} AND p.{quote_identifier(pairs[0][1])} IS NULL"
+    )
+
+
 # --- cascades ---------------------------------------------------------------------------------------------------
 
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 
 from dbmigrate.domain.keys import Key
 from dbmigrate.domain.routes import Route
-from dbmigrate.domain.schema import TableName
+from dbmigrate.domain.schema import ForeignKey, TableName
 from dbmigrate.domain.steps import StepHook, no_step
 from dbmigrate.mysql.servers import Server
-from dbmigrate.mysql.statements import KeyRange, build_boundary_probe
+from dbmigrate.mysql.statements import KeyRange, build_boundary_probe, build_orphan_count
 from dbmigrate.verifying.comparing import TableComparison
 
 LOOKS = 3
@@ -128,10 +128,29 @@ class Verifier:
             upper = self._find_upper(route, lower)
             rows += self._verify_range(comparison, KeyRange(lower, upper))
             if upper is None:
+                orphans = self._find_orphans(route)
                 with self._lock:
                     self._result.tables[route.name] = rows
+                    self._result.orphans += orphans
                 return
             lower = upper
+
+    def _find_orphans(self, route: Route) -> list[OrphanedRows]:
+        """Rows of the destination without their parents, counted again after the stream has passed."""
+        found = []
+        for foreign_key in route.destination.foreign_keys:
+            if self._count_orphans(foreign_key):
+                self._settle()
+                if rows := self._count_orphans(foreign_key):
+                    found.append(OrphanedRows(route.destination.name, foreign_key.name, rows))
+        return found
+
+    def _count_orphans(self, foreign_key: ForeignKey) -> int:
+        def verb() -> int:
+            with self._destination.pool.borrow() as session:
+                return int(session.fetch_value(build_orphan_count(foreign_key), doing="counting orphans") or 0)
+
+        return self._destination.retry.retrying(verb, idempotent=True)
 
     def _find_upper(self, route: Route, lower: Key | None) -> Key | None:
         probe = build_boundary_probe(route.origin, KeyRange(lower), self._chunk_rows)

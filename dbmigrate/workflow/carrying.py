@@ -6,6 +6,7 @@ definitions are saved before they are removed anywhere, so the way back puts the
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -89,24 +90,31 @@ def load_programs(content: Mapping[str, Any]) -> tuple[Program, ...]:
 # --- programs on a side -------------------------------------------------------------------------------------------
 
 
-def create_programs(session: Session, programs: Sequence[Program], side: Side, schema: str) -> None:
-    """Create the triggers and create or enable the events on the side that will own the data."""
+_ENABLED = re.compile(r"(ON COMPLETION (?:NOT )?PRESERVE) ENABLE\b")
+
+
+def prepare_events(session: Session, programs: Sequence[Program], side: Side, schema: str) -> None:
+    """Create the events, disabled, on the side that will own the data: before the write pause, since DDL is slow."""
     session.execute(f"USE {quote_identifier(schema)}")
-    for program in programs:
-        if program.kind == ObjectKind.EVENT.value:
-            session.execute(_drop(program, schema))
-        _create(session, program, side)
-        if program.kind == ObjectKind.EVENT.value:
-            state = "ENABLE" if program.is_enabled else "DISABLE"
-            session.execute(f"ALTER EVENT {_name(program, schema)} {state}", doing=f"event {program.name}")
+    for program in _of_kind(programs, ObjectKind.EVENT):
+        session.execute(_drop(program, schema))
+        for statement in program.statements(side):
+            session.execute(_ENABLED.sub(r"\1 DISABLE", statement, count=1), doing=f"creating event {program.name}")
     _restore_session(session)
 
 
-def _create(session: Session, program: Program, side: Side) -> None:
-    if program.kind == ObjectKind.TRIGGER.value:
-        session.execute(f"DROP TRIGGER IF EXISTS {quote_identifier(program.name)}")
-    for statement in program.statements(side):
-        session.execute(statement, doing=f"creating {program.kind} {program.name}")
+def create_triggers(session: Session, programs: Sequence[Program], side: Side, schema: str) -> None:
+    """Create the triggers on the side that will own the data: inside the pause, else they fire on streamed rows."""
+    session.execute(f"USE {quote_identifier(schema)}")
+    for program in _of_kind(programs, ObjectKind.TRIGGER):
+        session.execute(_drop(program, schema))
+        for statement in program.statements(side):
+            session.execute(statement, doing=f"creating trigger {program.name}")
+    _restore_session(session)
+
+
+def _of_kind(programs: Sequence[Program], kind: ObjectKind) -> list[Program]:
+    return [program for program in programs if program.kind == kind.value]
 
 
 def _restore_session(session: Session) -> None:

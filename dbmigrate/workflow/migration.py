@@ -154,11 +154,8 @@ class Migration:
     def note_start(self, direction: Direction) -> StreamCheckpoint:
         """A position from which the stream of this direction misses nothing: noted first, proved by a barrier."""
         server = self.servers[direction.origin]
-        connection = server.endpoint.connect()
-        try:
+        with server.control_connection() as connection:
             position = read_current_position(connection, server.version)
-        finally:
-            connection.close()
         self.around.on_step("stream.position_noted")
         beat = server.heartbeat.pass_barrier()
         return StreamCheckpoint(position, beat - 1)
@@ -182,6 +179,7 @@ class Migration:
         """Release threads and connections."""
         self.stopping.set()
         self.flush_executor.shutdown(wait=True)
+        self.store.close()
         for server in self.servers.values():
             server.close()
 

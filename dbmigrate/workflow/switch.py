@@ -25,13 +25,14 @@ from dbmigrate.workflow.carrying import (
     Program,
     build_programs,
     carry_counters,
-    create_programs,
+    create_triggers,
     disable_events,
     drop_events,
     drop_triggers,
     dump_programs,
     enable_events,
     load_programs,
+    prepare_events,
 )
 from dbmigrate.workflow.fences import Fence, build_fence
 from dbmigrate.workflow.migration import Migration
@@ -136,6 +137,9 @@ class Switch:
             self._migration.table_names(self._giving), gives_up_to=self._taking,
         )  # fmt: skip
         fence.prepare()
+        if self._programs:
+            with self._destination.pool.borrow() as session:
+                prepare_events(session, self._programs, self._taking, self._migration.schema_name(self._taking))
         self._carry_counters()
         self._stream.drain(timeout_seconds=PRE_DRAIN_SECONDS)
         if not verify_touched(self._migration, self._stream, is_still=False):
@@ -197,7 +201,9 @@ class Switch:
         self._carry_counters()
         if self._programs:
             with self._destination.pool.borrow() as session:
-                create_programs(session, self._programs, self._taking, self._migration.schema_name(self._taking))
+                schema = self._migration.schema_name(self._taking)
+                create_triggers(session, self._programs, self._taking, schema)
+                enable_events(session, self._programs, schema)
 
     @property
     def _next_row(self) -> FenceRow:

@@ -168,3 +168,17 @@ def test_lock_tables_fences_writers_that_ignore_the_move(shop: Any, move_factory
     with application.cursor() as cursor:
         cursor.execute("UPDATE orders SET total = 4 WHERE id = 1")
     assert shop.source.execute("SELECT total FROM orders WHERE id = 1")[0][0] == 4
+
+
+def test_orphaned_foreign_keys_are_reported(shop: Any, move_factory: Factory) -> None:
+    shop.source.execute(
+        "CREATE TABLE parent (id INT PRIMARY KEY)",
+        "CREATE TABLE child (id INT PRIMARY KEY, parent_id INT, CONSTRAINT c_p FOREIGN KEY (parent_id) REFERENCES parent (id))",
+        "SET foreign_key_checks = 0",
+        "INSERT INTO child VALUES (1, 7), (2, NULL)",
+    )
+    move = move_factory(shop)
+    move.run("run", "--until", "verify")
+    content = move.status()["verification"]
+    assert content["mismatches"] == 0
+    assert content["orphans"] == [{"table": f"{shop.target.schema}.child", "foreign_key": "c_p", "rows": 1}]

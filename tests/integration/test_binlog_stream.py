@@ -12,7 +12,7 @@ import pytest
 from dbmigrate.domain.errors import FatalError, TransientError
 from dbmigrate.domain.flavours import Flavour, ServerVersion
 from dbmigrate.domain.positions import Position
-from dbmigrate.domain.schema import Column, Index, Table, TableName
+from dbmigrate.domain.schema import Table, TableName
 from dbmigrate.mysql.binlog import (
     BinlogReader,
     Delivery,
@@ -22,18 +22,11 @@ from dbmigrate.mysql.binlog import (
     has_reached,
     read_current_position,
 )
+from dbmigrate.mysql.introspection import read_table
+from dbmigrate.mysql.literals import key_expression
 
 BOTH = [Flavour.MARIADB, pytest.param(Flavour.MYSQL, marks=pytest.mark.mysql)]
 ONLY_MYSQL = [pytest.param(Flavour.MYSQL, marks=pytest.mark.mysql)]
-COLUMNS = """
-    SELECT column_name, ordinal_position - 1, LOWER(data_type), column_type, is_nullable, character_set_name,
-           character_octet_length, numeric_precision, numeric_scale, datetime_precision
-    FROM information_schema.columns WHERE table_schema = %s AND table_name = %s ORDER BY ordinal_position
-"""
-INDEXES = """
-    SELECT index_name, non_unique, column_name FROM information_schema.statistics
-    WHERE table_schema = %s AND table_name = %s ORDER BY index_name, seq_in_index
-"""
 
 
 class Source:
@@ -61,17 +54,7 @@ class Source:
         return read_current_position(self.session, self.version)
 
     def table(self, name: str) -> Table:
-        columns = tuple(
-            Column(r[0], r[1], r[2], r[3], r[4] == "YES", charset=r[5], octet_length=r[6], precision=r[7],
-                   scale=r[8], fraction_digits=r[9] or 0, is_unsigned="unsigned" in r[3])
-            for r in self.query(COLUMNS, self.schema, name)
-        )  # fmt: skip
-        parts: dict[str, tuple[bool, list[str]]] = {}
-        for index, non_unique, column in self.query(INDEXES, self.schema, name):
-            parts.setdefault(index, (not non_unique, []))[1].append(column)
-        indexes = tuple(Index(n, tuple(c), unique, n == "PRIMARY") for n, (unique, c) in parts.items())
-        key = next(i for i in indexes if i.is_primary)
-        return Table(TableName(self.schema, name), "InnoDB", columns, indexes, (), key, "")
+        return read_table(self.session, self.version, TableName(self.schema, name))
 
     def follow(self, *names: str, start: Position | None = None, **connect: Any) -> BinlogReader:
         tables = {table.name: table for table in map(self.table, names)}
@@ -173,53 +156,54 @@ def test_each_image_gives_its_keys(source: Source) -> None:
     assert read_keys(source, reader) == [*expected, "4000000000,X'78000000'"]
 
 
-KEY_TYPES: list[tuple[str, str, list[str]]] = [
-    ("TINYINT", "k", ["-128", "127"]),
-    ("TINYINT UNSIGNED", "k", ["255"]),
-    ("SMALLINT UNSIGNED", "k", ["65535"]),
-    ("MEDIUMINT", "k", ["-8388608", "8388607"]),
-    ("MEDIUMINT UNSIGNED", "k", ["16777215"]),
-    ("INT UNSIGNED", "k", ["4294967295"]),
-    ("BIGINT", "k", ["-9223372036854775808"]),
-    ("BIGINT UNSIGNED", "k", ["18446744073709551615"]),
-    ("YEAR", "k+0", ["0", "1901", "2155"]),
-    ("BIT(1)", "k+0", ["1", "0"]),
-    ("BIT(13)", "k+0", ["5000", "0"]),
-    ("BIT(64)", "k+0", ["18446744073709551615"]),
-    ("ENUM('a','b','')", "k+0", ["'b'", "''"]),
-    ("SET('a','b','c','d','e','f','g','h','i')", "k+0", ["'a,i'", "''"]),
-    ("DECIMAL(5,2)", "k", ["-1.5", "0", "-0.01", "999.99"]),
-    ("DECIMAL(65,30)", "k", ["-12345678901234567890123456789012345.123456789012345678901234567890", "1e-30"]),
-    ("DECIMAL(18,0)", "k", ["-999999999999999999", "7"]),
-    ("CHAR(5) CHARACTER SET latin1", "CONCAT('_latin1 X''', HEX(k), '''')", ["'a '", "''", "'é'"]),
-    ("CHAR(200)", "CONCAT('_utf8mb4 X''', HEX(k), '''')", ["'😀b'", "REPEAT('😀', 200)"]),
-    ("VARCHAR(300)", "CONCAT('_utf8mb4 X''', HEX(k), '''')", ["'a'", "REPEAT('é', 300)"]),
-    ("VARCHAR(9) CHARACTER SET utf16", "CONCAT('_utf16 X''', HEX(k), '''')", ["'aé'"]),
-    ("CHAR(9) CHARACTER SET gbk", "CONCAT('_gbk X''', HEX(k), '''')", ["'中'"]),
-    ("BINARY(4)", "CONCAT('X''', HEX(k), '''')", ["X'0100'", "X''", "X'00000001'"]),
-    ("BINARY(255)", "CONCAT('X''', HEX(k), '''')", ["X'0100'"]),
-    ("VARBINARY(400)", "CONCAT('X''', HEX(k), '''')", ["X'0100'", "X''", "REPEAT('a', 400)"]),
-    ("DATE", "QUOTE(CAST(k AS CHAR))", ["'2024-02-29'", "'0000-00-00'", "'9999-12-31'", "'2001-02-31'"]),
+KEY_TYPES: list[tuple[str, list[str]]] = [
+    ("TINYINT", ["-128", "127"]),
+    ("TINYINT UNSIGNED", ["255"]),
+    ("SMALLINT UNSIGNED", ["65535"]),
+    ("MEDIUMINT", ["-8388608", "8388607"]),
+    ("MEDIUMINT UNSIGNED", ["16777215"]),
+    ("INT UNSIGNED", ["4294967295"]),
+    ("BIGINT", ["-9223372036854775808"]),
+    ("BIGINT UNSIGNED", ["18446744073709551615"]),
+    ("YEAR", ["0", "1901", "2155"]),
+    ("BIT(1)", ["1", "0"]),
+    ("BIT(13)", ["5000", "0"]),
+    ("BIT(64)", ["18446744073709551615"]),
+    ("ENUM('a','b','')", ["'b'", "''"]),
+    ("SET('a','b','c','d','e','f','g','h','i')", ["'a,i'", "''"]),
+    ("DECIMAL(5,2)", ["-1.5", "0", "-0.01", "999.99"]),
+    ("DECIMAL(65,30)", ["-12345678901234567890123456789012345.123456789012345678901234567890", "1e-30"]),
+    ("DECIMAL(18,0)", ["-999999999999999999", "7"]),
+    ("DECIMAL(9,2) ZEROFILL", ["1.5"]),
+    ("INT ZEROFILL", ["7"]),
+    (f"ENUM({', '.join(repr(str(n)) for n in range(300))})", ["'1'", "'299'"]),
+    (f"SET({', '.join(repr(str(n)) for n in range(63))})", ["'62,0'"]),
+    ("CHAR(5) CHARACTER SET latin1", ["'a '", "''", "'é'"]),
+    ("CHAR(200)", ["'😀b'", "REPEAT('😀', 200)"]),
+    ("VARCHAR(300)", ["'a'", "REPEAT('é', 300)"]),
+    ("VARCHAR(9) CHARACTER SET utf16", ["'aé'"]),
+    ("CHAR(9) CHARACTER SET gbk", ["'中'"]),
+    ("BINARY(4)", ["X'0100'", "X''", "X'00000001'"]),
+    ("BINARY(255)", ["X'0100'"]),
+    ("VARBINARY(400)", ["X'0100'", "X''", "REPEAT('a', 400)"]),
+    ("DATE", ["'2024-02-29'", "'0000-00-00'", "'9999-12-31'", "'2001-02-31'"]),
     *(
-        (f"TIME({n})", "QUOTE(CAST(k AS CHAR))", ["'-838:59:59'", "'-00:00:01.5'", "'-10:11:12.999'", "'1:2:3.5'"])
+        (f"TIME({n})", ["'-838:59:59'", "'-00:00:01.5'", "'-10:11:12.999'", "'1:2:3.5'"])
         for n in range(7)
     ),
     *(
-        (f"DATETIME({n})", "QUOTE(CAST(k AS CHAR))", ["'0000-00-00'", "'1000-01-01 23:59:58.123456'"])
+        (f"DATETIME({n})", ["'0000-00-00'", "'1000-01-01 23:59:58.123456'"])
         for n in range(7)
     ),
     *(
-        (f"TIMESTAMP({n}) DEFAULT '2000-01-01'", "QUOTE(CAST(k AS CHAR))",
-         ["'0000-00-00'", "'1970-01-01 00:00:01'", "'2038-01-19 03:14:07'", "'2024-02-29 12:34:56.65'"])
+        (f"TIMESTAMP({n}) DEFAULT '2000-01-01'", ["'0000-00-00'", "'1970-01-01 00:00:01'", "'2038-01-19 03:14:07'", "'2024-02-29 12:34:56.65'"])
         for n in range(7)
     ),
 ]  # fmt: skip
-MARIADB_KEY_TYPES: list[tuple[str, str, list[str]]] = [
-    ("INET4", "QUOTE(CAST(k AS CHAR))", ["'0.0.0.0'", "'10.0.0.0'"]),
-    ("INET6", "QUOTE(CAST(k AS CHAR))",
-     ["'::'", "'2001:db8::'", "'::ffff:1.2.3.4'", "'1:0:2:0:0:3:0:0'", "'1:2:3:4:5:6:0:8'", "'0:1:2:3:4:5:6:7'"]),
-    ("UUID", "QUOTE(CAST(k AS CHAR))",
-     [f"'a1b2c3d4-0102-{version:x}708-{variant:x}90a-0b0c0d0e0f00'" for version in range(16) for variant in range(16)]),
+MARIADB_KEY_TYPES: list[tuple[str, list[str]]] = [
+    ("INET4", ["'0.0.0.0'", "'10.0.0.0'"]),
+    ("INET6", ["'::'", "'2001:db8::'", "'::ffff:1.2.3.4'", "'1:0:2:0:0:3:0:0'", "'1:2:3:4:5:6:0:8'", "'0:1:2:3:4:5:6:7'"]),
+    ("UUID", [f"'a1b2c3d4-0102-{version:x}708-{variant:x}90a-0b0c0d0e0f00'" for version in range(16) for variant in range(16)]),
 ]  # fmt: skip
 
 
@@ -228,17 +212,28 @@ def test_key_literals_are_those_of_the_server(source: Source) -> None:
     types = KEY_TYPES + (MARIADB_KEY_TYPES if source.version.is_mariadb else [])
     source.run("SET sql_mode = 'NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES'", "SET time_zone = '+00:00'")
     names = [f"t{number}" for number in range(len(types))]
-    for name, (declared, _, _) in zip(names, types, strict=True):
+    for name, (declared, _) in zip(names, types, strict=True):
         source.run(f"CREATE TABLE {name} (n TEXT, k {declared} NOT NULL, m VARCHAR(20), PRIMARY KEY (k))")
     reader = source.follow(*names)
-    for name, (_, _, values) in zip(names, types, strict=True):
+    for name, (_, values) in zip(names, types, strict=True):
         for number, value in enumerate(values):
             others = "NULL" if number % 2 else "REPEAT('n', 300)", "'m'" if number % 3 else "NULL"
             source.run(f"INSERT IGNORE INTO {name} VALUES ({others[0]}, {value}, {others[1]})")
     deliveries = read_to(reader, source.position, source.version)
-    for name, (declared, expression, _) in zip(names, types, strict=True):
-        printed = [row[0] for row in source.query(f"SELECT CONVERT({expression} USING utf8mb4) FROM {name}")]
+    for name, (declared, _) in zip(names, types, strict=True):
+        expression = key_expression(source.table(name).key_columns)
+        printed = [row[0] for row in source.query(f"SELECT {expression} FROM {name}")]
         assert sorted(keys_of(deliveries, name)) == sorted(printed), declared
+
+
+def test_key_columns_come_in_the_order_of_the_key(source: Source) -> None:
+    """Whatever their order in the table, and with columns of any width between them."""
+    source.run("CREATE TABLE a (t TEXT, c INT, v VARCHAR(20) NOT NULL, n TEXT, b SMALLINT, PRIMARY KEY (b, v, c))")
+    reader = source.follow("a")
+    source.run("INSERT INTO a VALUES ('t', 1, 'v', NULL, 2)", "SET SESSION binlog_row_image = 'MINIMAL'")
+    source.run("UPDATE a SET v = 'w', t = NULL", "UPDATE a SET c = 9, b = 8", "UPDATE a SET n = 'n'", "DELETE FROM a")
+    printed = [f"2,_utf8mb4 X'{ord(c):X}',1" for c in "vvw"] + ["2,_utf8mb4 X'77',1", *["8,_utf8mb4 X'77',9"] * 3]
+    assert read_keys(source, reader) == printed
 
 
 COMMON_COLUMNS = (
