@@ -32,9 +32,9 @@ ONLY_MYSQL = [pytest.param(Flavour.MYSQL, marks=pytest.mark.mysql)]
 class Source:
     """One schema on one server, with a session that writes and readers that follow."""
 
-    def __init__(self, server: Any, schema: str) -> None:
+    def __init__(self, server: Any, schema: str | None) -> None:
         self.server = server
-        self.schema = schema
+        self.schema = schema or ""
         self.session = server.connect(database=schema)
         version, comment = self.query("SELECT @@version, @@version_comment")[0]
         self.version = ServerVersion.parse(version, comment)
@@ -97,10 +97,11 @@ def private_source(server_factory: Any) -> Iterator[Callable[..., Source]]:
     """A schema on a server of the test's own, for tests that change or stop it."""
     made: list[Source] = []
 
-    def make(flavour: Flavour, **options: str) -> Source:
+    def make(flavour: Flavour, *, schema: str | None = "shop", **options: str) -> Source:
         server = server_factory(flavour, **options)
-        server.execute("CREATE DATABASE shop CHARACTER SET utf8mb4")
-        made.append(Source(server, "shop"))
+        if schema:
+            server.execute(f"CREATE DATABASE {schema} CHARACTER SET utf8mb4")
+        made.append(Source(server, schema))
         return made[-1]
 
     yield make
@@ -529,6 +530,53 @@ def test_server_killed_and_restarted(private_source: Callable[..., Source], flav
             continue
         seen += keys_of([delivery]) if delivery else []
     assert list(dict.fromkeys(seen)) == ["1", "2", "3", "4"]
+
+
+@pytest.mark.parametrize("flavour", BOTH)
+def test_failover_to_a_replica(private_source: Callable[..., Source], flavour: Flavour) -> None:
+    """The address moves to a replica with files of its own: by GTID nothing is lost and nothing comes twice."""
+    first = private_source(flavour)
+    first.run("CREATE TABLE a (id INT PRIMARY KEY)", "CREATE USER 'r'@'127.0.0.1' IDENTIFIED BY 'r-Secret1'")
+    first.run("GRANT REPLICATION SLAVE ON *.* TO 'r'@'127.0.0.1'", "FLUSH BINARY LOGS", "FLUSH BINARY LOGS")
+    second = private_source(flavour, schema=None)
+    address = f"HOST = '127.0.0.1', {{0}}_PORT = {first.server.port}, {{0}}_USER = 'r', {{0}}_PASSWORD = 'r-Secret1'"
+    if first.version.is_mariadb:
+        second.run(f"CHANGE MASTER TO MASTER_{address.format('MASTER')}, MASTER_USE_GTID = slave_pos", "START SLAVE")
+    else:
+        options = "SOURCE_AUTO_POSITION = 1, GET_SOURCE_PUBLIC_KEY = 1"
+        second.run(f"CHANGE REPLICATION SOURCE TO SOURCE_{address.format('SOURCE')}, {options}", "START REPLICA")
+    servers = [first.server]
+    table = first.table("a")
+    reader = BinlogReader(
+        lambda: servers[-1].connect(), version=first.version, start=first.position, tables={table.name: table},
+        server_id=4_300_000,
+    )  # fmt: skip
+    first.run("INSERT INTO a VALUES (1)", "INSERT INTO a VALUES (2)")
+    assert read_keys(first, reader) == ["1", "2"]
+    first.run("INSERT INTO a VALUES (3)")
+    deadline = time.monotonic() + 20
+    while not has_reached(second.position, first.position, first.version) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    first.server.kill()
+    servers.append(second.server)
+    seen: list[str] = []
+    for delivery in iter(lambda: _read_until_lost(reader), None):
+        seen += keys_of([delivery])
+    second.run("STOP SLAVE" if first.version.is_mariadb else "STOP REPLICA")
+    second.server.execute("INSERT INTO shop.a VALUES (4)")
+    assert seen + read_keys(second, reader) == ["3", "4"]
+    assert second.position == reader._changes.delivered
+    reader.close()
+
+
+def _read_until_lost(reader: BinlogReader) -> Delivery | None:
+    """The next delivery; None once the connection is lost."""
+    try:
+        delivery = reader.read(timeout_seconds=5)
+    except TransientError:
+        return None
+    assert delivery is not None, "a killed server's connection is still open"
+    return delivery
 
 
 def _read_by_library(source: Source, start: Position, tables: list[str]) -> dict[str, list[str]]:

@@ -53,7 +53,7 @@ _TOKEN = re.compile(
       | (?P<executable>/\*M?!\d*|\*/)
       | (?P<quoted>`(?:[^`]|``)*`)
       | (?P<string>'(?:[^'\\]|\\.|'')*'|"(?:[^"\\]|\\.|"")*")
-      | (?P<word>[\w$@]+)
+      | (?P<word>[\w$@\x80-\U0010ffff]+)
       | (?P<other>.)""",
     re.DOTALL | re.VERBOSE,
 )
@@ -152,7 +152,7 @@ class _Reader:
         if self.place >= len(self._tokens):
             return None
         token = self._tokens[self.place]
-        if not token.is_quoted and not re.fullmatch(r"[\w$@]+", token.text):
+        if not token.is_quoted and not re.fullmatch(r"[\w$@\x80-\U0010ffff]+", token.text):
             return None
         self.place += 1
         return token.text
