@@ -39,8 +39,8 @@ _TO_MYSQL = {
     "utf8mb4_unicode_520_nopad_ci": "utf8mb4_0900_ai_ci",
     "utf8mb4_general_nopad_ci": "utf8mb4_general_ci",
 }
-_FOREIGN = re.compile(r"\b(?:utf8mb4|utf8mb3|utf8|ucs2|utf16|utf32|latin1|ascii)_[a-z0-9_]*\b")
-_ONLY_MYSQL = re.compile(r"_0900_|_zh_0900|_pb_")
+_FOREIGN = re.compile(r"\b(?:utf8mb4|utf8mb3|utf8|ucs2|utf16|utf32|latin1|ascii|gb18030)_[a-z0-9_]*\b")
+_ONLY_MYSQL = re.compile(r"_0900_|_zh_0900|_pb_|_tolower_ci|^gb18030_")
 _ONLY_MARIADB = re.compile(r"uca1400|nopad|_thai_520_w2|croatian_mysql561|_myanmar_ci")
 
 

@@ -15,7 +15,7 @@ from pymysql.err import MySQLError
 from dbmigrate.domain.flavours import ServerVersion
 from dbmigrate.domain.schema import ObjectKind, StoredObject, TableName
 from dbmigrate.mysql.definitions.collations import UntranslatableError, translate_collation, translate_collations
-from dbmigrate.mysql.definitions.tokens import rewrite_code, rewrite_keywords
+from dbmigrate.mysql.definitions.tokens import drop_introducers, rewrite_code, rewrite_keywords
 from dbmigrate.mysql.faults import translate_fault
 from dbmigrate.mysql.identifiers import quote_identifier, quote_string, quote_table
 
@@ -58,6 +58,8 @@ def translate_object(
         raise UntranslatableError(f"{target} has no packages", place=str(stored.name), hint="rewrite it as routines")
     text = translate_collations(stored.create_statement, source=source, target=target)
     text = rewrite_schema(text, source_schema, target_schema, place=str(stored.name))
+    if stored.kind is ObjectKind.VIEW and target.is_mariadb and not source.is_mariadb:
+        text = drop_introducers(text)
     if stored.kind is ObjectKind.EVENT:
         text = rewrite_keywords(text, lambda code: _EVENT_STATE.sub(r"\1 DISABLE", code))
     if stored.time_zone:

@@ -13,7 +13,7 @@ from dbmigrate.domain.flavours import ServerVersion
 from dbmigrate.domain.schema import Index, IndexKind, Table, TableName
 from dbmigrate.mysql.definitions.collations import UntranslatableError, translate_collation, translate_collations
 from dbmigrate.mysql.definitions.objects import rewrite_schema
-from dbmigrate.mysql.definitions.tokens import MARK, find_closing, set_strings_aside
+from dbmigrate.mysql.definitions.tokens import MARK, drop_introducers, find_closing, set_strings_aside
 from dbmigrate.mysql.identifiers import quote_table
 
 _NAME = r"`(?:[^`]|``)+`"
@@ -278,6 +278,7 @@ class _Translation:
 
     def _to_mariadb(self, text: str) -> str:
         text = _VERSION_COMMENT.sub(self._unwrap_mysql_comment, text)
+        text = drop_introducers(text)
         column = _COLUMN_LINE.match(text)
         if column:
             return self._column_to_mariadb(text, column[2])

@@ -14,9 +14,10 @@ _STRING = r"'(?:[^'\\]|\\.|'')*'"
 _NAME = r"`(?:[^`]|``)*`"
 _DOUBLE_QUOTED = r'"(?:[^"\\]|\\.|"")*"'
 _COMMENT = r"/\*(?!!|M!).*?\*/|--[ \t][^\n]*|--(?=\n)|#[^\n]*"
-_SET_ASIDE = re.compile(_STRING, re.DOTALL)
+_SET_ASIDE = re.compile(f"{_NAME}|({_STRING})", re.DOTALL)
 _NOT_CODE = re.compile(f"({_STRING}|{_DOUBLE_QUOTED}|{_COMMENT})", re.DOTALL)
 _NOT_KEYWORDS = re.compile(f"({_STRING}|{_DOUBLE_QUOTED}|{_NAME}|{_COMMENT})", re.DOTALL)
+_INTRODUCER = re.compile(r"(?<![\w`])_utf8mb4(?=')")
 _MARK = re.compile("'\0(\\d+)\0'")
 
 MARK = "'\0\\d+\0'"
@@ -40,6 +41,8 @@ def set_strings_aside(text: str) -> SetAside:
     strings: list[str] = []
 
     def keep(found: re.Match[str]) -> str:
+        if found[1] is None:
+            return found[0]  # a name, which may hold a quote
         strings.append(found[0])
         return f"'\0{len(strings) - 1}\0'"
 
@@ -54,6 +57,16 @@ def rewrite_code(text: str, rewrite: Callable[[str], str]) -> str:
 def rewrite_keywords(text: str, rewrite: Callable[[str], str]) -> str:
     """``rewrite`` applied to everything but strings, comments and names in backticks."""
     return "".join(part if i % 2 else rewrite(part) for i, part in enumerate(_NOT_KEYWORDS.split(text)))
+
+
+def drop_introducers(text: str) -> str:
+    """``_utf8mb4'x'`` as ``'x'``, which a utf8mb4 session takes for the same.
+
+    MariaDB (10.11) prints and keeps an introduced string in views and expressions without its escapes, so that the quote
+    in ``_utf8mb4'it\\'s'`` ends it and what follows becomes SQL.
+    """
+    aside = set_strings_aside(text)
+    return aside.restore(_INTRODUCER.sub("", aside.text))
 
 
 def find_closing(text: str, opening: int) -> int:
