@@ -76,8 +76,9 @@ class Batch:
 class PacketStream:
     """Events from the server's dump thread.
 
-    Checksums are verified: that costs a seventh of the speed, which stays above twice of what the target can
-    take in, and MariaDB sends them even to readers that ask for none.
+    Checksums are verified. Measured, that takes a sixth to a quarter of the decoding's speed, which stays above what a
+    target can take in (live, single-row transactions: 87,000-114,000 rows/s), and MariaDB 10.11 sends them even to
+    readers that ask for none.
     """
 
     def __init__(self, socket: ServerSocket) -> None:
