@@ -45,6 +45,7 @@ class Run:
     max_lag_seconds: float = 0.0
     interrupted: threading.Event = field(default_factory=threading.Event)
     _rates: dict[TableName, deque[tuple[float, int]]] = field(default_factory=dict)
+    _rates_lock: threading.Lock = field(default_factory=threading.Lock)
     _seen_lag: bool = False
     _streamed_before: int = 0
     _flushed_before: int = 0
@@ -163,10 +164,11 @@ class Run:
         return tuple(found)
 
     def _rate(self, table: TableName, rows: int) -> float:
-        now = self.migration.around.clock()
-        seen = self._rates.setdefault(table, deque())
-        seen.append((now, rows))
-        while now - seen[0][0] > RATE_WINDOW_SECONDS:
-            seen.popleft()
-        elapsed = now - seen[0][0]
-        return (rows - seen[0][1]) / elapsed if elapsed > 0 else 0.0
+        with self._rates_lock:  # the terminal and the keeper both ask
+            now = self.migration.around.clock()
+            seen = self._rates.setdefault(table, deque())
+            seen.append((now, rows))
+            while now - seen[0][0] > RATE_WINDOW_SECONDS:
+                seen.popleft()
+            elapsed = now - seen[0][0]
+            return (rows - seen[0][1]) / elapsed if elapsed > 0 else 0.0

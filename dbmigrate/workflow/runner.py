@@ -286,6 +286,8 @@ class Runner:
                 self._look_around(run)
             except DbmigrateError as fault:
                 log.warning("the control tables cannot be reached: %s", fault.message)
+            except Exception:
+                log.exception("the keeper failed and goes on: without it the lease would expire")
 
     def _renew(self, run: Run) -> None:
         if not self._migration.store.renew_lease(self._generation, seconds=LEASE_SECONDS):
