@@ -12,7 +12,9 @@ from pathlib import Path
 
 import click
 
+from dbmigrate.cli.commands import main as dbmigrate_command
 from dbmigrate.config.describing import TABLE_PLACEHOLDER, Option, OptionTable, list_tables
+from dbmigrate.domain.phases import MEANINGS, Phase, PhaseMeaning, draw_diagram
 
 _NOTICE = "<!-- Written by python -m dbmigrate.cli.reference. Change the code, then run it again. -->"
 
@@ -21,6 +23,19 @@ _CONFIG_OPENING = """\
 `[migration] id`, `[source] url` and `[target] url` must be given. Unknown keys and bad values are errors:
 all are reported at once, with their line. Relative paths count from the directory of the file. Times are in
 seconds, sizes in bytes, times of day in UTC. Passwords never stand in the file."""
+
+_PHASES_OPENING = """\
+A migration is in exactly one phase. A phase is left only when its gate passes; what may follow is drawn below.
+Every transition is one row of `_dbmigrate.transition` on the target, written together with the new phase.
+`dbmigrate status` shows the phase, and what its gate waits for."""
+
+_PHASES_CLOSING = """\
+The phases marked *with an application library* are skipped in this version: `[app] enabled = true` is refused by
+`dbmigrate check`. `contract` and `done` are in the table, but no command leads there yet. A migration that was
+aborted is planned anew by the next `dbmigrate run`: the audit has that step as `aborted` to `plan`.
+
+What a crash leaves is in [architecture.md](architecture.md#a-crash-at-each-point), what to do in
+[runbook.md](runbook.md)."""
 
 # Keys that exclude another one: commented in the examples, so that each can be copied as it stands.
 _ALTERNATIVES = {"password_file"}
@@ -110,9 +125,39 @@ def _parameter_rows(command: click.Command, context: click.Context) -> list[str]
     return ["| option | meaning |", "|---|---|", *rows] if rows else []
 
 
+def render_phases() -> str:
+    """``docs/phases.md``: the diagram and the meaning of every phase."""
+    table = "\n".join(
+        [
+            "| phase | what happens | owner | streaming | left when | a person may |",
+            "|---|---|---|---|---|---|",
+            *(_phase_row(phase, MEANINGS[phase]) for phase in Phase),
+        ]
+    )
+    diagram = f"```mermaid\n{draw_diagram()}\n```"
+    return "\n\n".join(["# Phases", _NOTICE, _PHASES_OPENING, diagram, table, _PHASES_CLOSING]) + "\n"
+
+
+def _phase_row(phase: Phase, meaning: PhaseMeaning) -> str:
+    summary = meaning.summary + (" *(with an application library)*" if meaning.needs_application else "")
+    may = [verb for verb, is_allowed in (("abort", meaning.may_abort), ("revert", meaning.may_revert)) if is_allowed]
+    return _row(
+        f"`{phase.value}`",
+        summary,
+        meaning.owner.value if meaning.owner else "unknown",
+        meaning.streaming.value if meaning.streaming else "-",
+        "-" if meaning.is_final else meaning.gate,
+        ", ".join(may) or "-",
+    )
+
+
 def render_pages() -> Mapping[str, str]:
     """Each page's text by its file name in ``docs/``."""
-    return {"configuration.md": render_config_reference()}
+    return {
+        "cli.md": render_cli_reference(dbmigrate_command),
+        "configuration.md": render_config_reference(),
+        "phases.md": render_phases(),
+    }
 
 
 @click.command()
