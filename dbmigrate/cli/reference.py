@@ -70,9 +70,7 @@ def _option_rows(options: tuple[Option, ...]) -> Iterator[str]:
     yield "| key | accepts | default | meaning |"
     yield "|---|---|---|---|"
     for option in options:
-        default = (
-            "(required)" if option.is_required else f"`{option.default}`" if option.default else "(none)"
-        )
+        default = "(required)" if option.is_required else f"`{option.default}`" if option.default else "(none)"
         cells = (f"`{option.key}`", option.accepts, default, option.description)
         yield _row(*cells)
 
