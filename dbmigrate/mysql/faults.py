@@ -23,8 +23,9 @@ from dbmigrate.domain.errors import (
 
 T = TypeVar("T")
 
+CONNECTING = "connecting"
 MAY_NOT_CONNECT = frozenset({1044, 1045, 1049, 1130, 1251, 1698, 1862, 2059, 3118})
-LACKS_PRIVILEGE = frozenset({1142, 1143, 1227, 1370, 1410, 1419})
+LACKS_PRIVILEGE = frozenset({1044, 1142, 1143, 1227, 1370, 1410, 1419})
 ROLLED_BACK = frozenset({1205, 1213, 1020, 3572})
 """The engine undid the transaction (or the statement, and we undo the rest): repeating it is always safe.
 1020 is MariaDB 11.6+: a snapshot-isolation conflict."""
@@ -79,7 +80,7 @@ def translate_fault(fault: Exception, *, place: str, doing: str) -> DbmigrateErr
         return fault
     number, text = _number_and_text(fault)
     cause = f"{text} (error {number})" if number else text
-    if number in MAY_NOT_CONNECT:
+    if number in MAY_NOT_CONNECT and doing == CONNECTING:
         return ConfigurationError(
             f"{doing} failed: the server does not let this account in", place=place, cause=cause,
             hint="check user, password_env/password_file, database and the account's host in the configuration",

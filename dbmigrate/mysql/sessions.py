@@ -21,7 +21,7 @@ from pymysql.connections import Connection
 
 from dbmigrate.config import ServerSection, TlsMode
 from dbmigrate.domain.errors import ConfigurationError, FatalError
-from dbmigrate.mysql.faults import ConnectionLostError, translate_fault
+from dbmigrate.mysql.faults import CONNECTING, ConnectionLostError, translate_fault
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ class Endpoint:
         try:
             connection = pymysql.connect(**(options | overrides))
         except (pymysql.err.MySQLError, OSError) as fault:
-            raise translate_fault(fault, place=self.place, doing="connecting") from fault
+            raise translate_fault(fault, place=self.place, doing=CONNECTING) from fault
         _keep_alive(connection)
         return connection
 

@@ -27,7 +27,9 @@ def abort(run: Run) -> Phase:
         return Phase.SOAK
     for side in Side:
         remove_guards(migration.servers[side], migration.schema_name(side))
-        lift_leftovers(migration.servers[side], was_read_only=was_read_only(migration, side))
+        lift_leftovers(
+            migration.servers[side], migration.config.cutover.fence, was_read_only=was_read_only(migration, side)
+        )
     _drop_created_tables(migration)
     with migration.source.pool.borrow() as session:
         forget_migration(session, migration.id)

@@ -6,7 +6,6 @@ definitions are saved before they are removed anywhere, so the way back puts the
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -90,16 +89,13 @@ def load_programs(content: Mapping[str, Any]) -> tuple[Program, ...]:
 # --- programs on a side -------------------------------------------------------------------------------------------
 
 
-_ENABLED = re.compile(r"(ON COMPLETION (?:NOT )?PRESERVE) ENABLE\b")
-
-
 def prepare_events(session: Session, programs: Sequence[Program], side: Side, schema: str) -> None:
-    """Create the events, disabled, on the side that will own the data: before the write pause, since DDL is slow."""
+    """Create the events, disabled as their translation has them, on the side that will own the data: before the write pause, since DDL is slow."""
     session.execute(f"USE {quote_identifier(schema)}")
     for program in _of_kind(programs, ObjectKind.EVENT):
         session.execute(_drop(program, schema))
         for statement in program.statements(side):
-            session.execute(_ENABLED.sub(r"\1 DISABLE", statement, count=1), doing=f"creating event {program.name}")
+            session.execute(statement, doing=f"creating event {program.name}")
     _restore_session(session)
 
 

@@ -154,9 +154,9 @@ def remove_guards(server: Server, schema: str) -> None:
             session.execute(build_guard_drop(schema, name), doing="dropping a guard")
 
 
-def lift_leftovers(server: Server, *, was_read_only: bool) -> None:
-    """After a crash: give a side that still owns the data back to its writers."""
-    if was_read_only:
+def lift_leftovers(server: Server, kind: FenceKind, *, was_read_only: bool) -> None:
+    """After a crash: give a side that still owns the data back to its writers. Table locks end with their session."""
+    if was_read_only or kind is not FenceKind.READ_ONLY:
         return
     try:
         with server.pool.borrow() as session:

@@ -11,7 +11,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from dbmigrate.copying.copier import Copier
-from dbmigrate.domain.errors import FatalError
+from dbmigrate.domain.errors import FatalError, RefusedError
 from dbmigrate.domain.phases import MEANINGS, Phase
 from dbmigrate.domain.routes import Direction
 from dbmigrate.domain.schema import TableName
@@ -98,6 +98,27 @@ class Run:
             self._streamed_before += status.rows_streamed
             self._flushed_before += status.keys_flushed
 
+    def begin_resync(self) -> None:
+        """On a person's word: leave what the stream cannot read behind, and let verification repair.
+
+        Raises:
+            RefusedError: nothing streams in this phase.
+        """
+        direction = MEANINGS[self.state.phase].streaming
+        if direction is None:
+            raise RefusedError(
+                f"nothing streams in phase {self.state.phase.value}", place="--resync", hint="run without --resync"
+            )
+        self._start_from_now(direction, "asked for by --resync")
+        if self.state.phase is Phase.CUTOVER:
+            self.state = self.migration.store.save_phase(
+                self.state, Phase.CATCH_UP, actor=self.actor, reason="the stream starts from now; verify again"
+            )
+
+    def _start_from_now(self, direction: Direction, cause: str) -> None:
+        self.migration.store.save_checkpoint(direction, self.migration.note_start(direction))
+        self.migration.store.save_evidence(RESYNC, {"direction": direction.value, "cause": cause})
+
     def resync(self, lost: PositionLost) -> None:
         """The binlog no longer reaches back to the checkpoint: stream from now, and let verification repair.
 
@@ -110,9 +131,7 @@ class Run:
         log.warning("%s; streaming from now, a verification with repair follows", lost.message)
         self.stream.stop()
         self.stream = None
-        start = self.migration.note_start(direction)
-        self.migration.store.save_checkpoint(direction, start)
-        self.migration.store.save_evidence(RESYNC, {"direction": direction.value, "cause": str(lost)})
+        self._start_from_now(direction, str(lost))
 
     # --- status ---
 

@@ -57,12 +57,19 @@ class Runner:
     """One process's work on one migration."""
 
     def __init__(
-        self, migration: Migration, *, until: Phase | None = None, assume_yes: bool = False, request: str = ""
+        self,
+        migration: Migration,
+        *,
+        until: Phase | None = None,
+        assume_yes: bool = False,
+        request: str = "",
+        resync: bool = False,
     ) -> None:
         self._migration = migration
         self._until = until
         self._assume_yes = assume_yes
         self._request = request
+        self._resync = resync
         self._actor = build_actor()
         self._ctrl_c = False
         self._lost_lease = False
@@ -152,6 +159,8 @@ class Runner:
             store.save_request(self._request)
         run = Run(self._migration, state, self._actor, assume_yes=self._assume_yes, until=self._until)
         self.current = run
+        if self._resync:
+            run.begin_resync()
         self._migration.around.observer.phase_entered(state.phase.value)
         return run
 

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from dbmigrate.domain.errors import DbmigrateError, RefusedError, TransientError
+from dbmigrate.domain.errors import ConfigurationError, DbmigrateError, RefusedError, TransientError
 from dbmigrate.domain.ownership import FenceRow
 from dbmigrate.domain.phases import MEANINGS, Phase
 from dbmigrate.domain.routes import Direction, Side
@@ -252,7 +252,7 @@ class Switch:
             return
         cause = self._describe(fault)
         self._undo(session, fence)
-        if isinstance(fault, DbmigrateError):
+        if isinstance(fault, DbmigrateError) and not isinstance(fault, RefusedError | ConfigurationError):
             self._stream.require_healthy()
             raise SwitchUndoneError(
                 "the switch was undone; writers go on as before", place=self._origin.place, cause=cause,

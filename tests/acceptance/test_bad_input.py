@@ -156,3 +156,18 @@ def test_ddl_on_a_moving_table_stops_with_the_statement_and_the_next_step(shop: 
     assert process.returncode == 4, err
     assert "ADD COLUMN note" in err
     assert "dbmigrate abort" in err
+
+
+def test_rows_logged_as_statements_stop_the_stream_and_a_resync_repairs_them(shop: Any, move_factory: Factory) -> None:
+    move = move_factory(shop, AUTO)
+    move.run("run", "--until", "catch_up")
+    shop.source.execute(
+        "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ",
+        "SET SESSION binlog_format = 'STATEMENT'",
+        "UPDATE orders SET total = 77 WHERE id = 7",
+    )
+    result = move.run("run", "--until", "cutover", expect=4)
+    assert "binlog_format" in result.stderr
+    assert "dbmigrate run --resync" in result.stderr
+    move.run("run", "--until", "cutover", "--resync")
+    assert shop.target.execute("SELECT total FROM orders WHERE id = 7")[0][0] == 77

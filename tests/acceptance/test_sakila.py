@@ -1,7 +1,8 @@
 """A real database moves with live traffic, in every direction between MariaDB 10.11 and MySQL 9.7, and back.
 
 Sakila has geometries, a spatial and a full-text index, views, triggers, routines, cyclic and cascading foreign keys.
-Where its files are not at hand the test makes do with a small shop of the same features.
+Its files are not part of the project: without them (DBMIGRATE_SHARED_DATA) this test is skipped, and the small shop of
+``test_shop_moves.py`` stands in for it.
 """
 
 from __future__ import annotations

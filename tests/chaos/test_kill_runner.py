@@ -73,6 +73,7 @@ def test_killed_inside_the_cutover(step: str, shop_move: Move, route: Callable[[
     _require_equal(shop_move, writers)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", SWITCH_STEPS)
 def test_killed_inside_the_way_back(step: str, shop_move: Move, route: Callable[[], Any]) -> None:
     with Writers(route, threads=2, rate=100) as writers:
@@ -87,6 +88,7 @@ def test_killed_inside_the_way_back(step: str, shop_move: Move, route: Callable[
     _require_equal(shop_move, writers)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("phase", ["expand", "copy", "catch_up", "verify", "cutover", "soak"])
 def test_killed_on_entering_a_phase(phase: str, shop_move: Move, route: Callable[[], Any]) -> None:
     with Writers(route, threads=2, rate=100) as writers:
@@ -100,6 +102,7 @@ def test_killed_on_entering_a_phase(phase: str, shop_move: Move, route: Callable
     _require_equal(shop_move, writers)
 
 
+@pytest.mark.slow
 def test_the_lease_of_a_dead_runner_expires_by_itself(shop_move: Move) -> None:
     process = shop_move.start("run")
     shop_move.await_phase("cutover", process=process)

@@ -51,12 +51,12 @@ def _stopping_on_signals(runner: Runner) -> Iterator[None]:
 
 def _run_here(
     config: Config, config_path: Path, *, until: Phase | None = None, assume_yes: bool = False, request: str = "",
-    as_json: bool = False, metrics_port: int | None = None,
+    as_json: bool = False, metrics_port: int | None = None, resync: bool = False,
 ) -> None:  # fmt: skip
     metrics = Metrics() if metrics_port is not None else None
     migration = Migration(config, around=RunSurroundings(observer=metrics or SilentObserver()))
     try:
-        runner = Runner(migration, until=until, assume_yes=assume_yes, request=request)
+        runner = Runner(migration, until=until, assume_yes=assume_yes, request=request, resync=resync)
         with _stopping_on_signals(runner), showing(lambda: runner.current.read_status() if runner.current else None):
             if metrics is not None and metrics_port is not None:
                 with serve(metrics, port=metrics_port):
@@ -85,15 +85,16 @@ def _report(migration: Migration, outcome: RunOutcome, config_path: Path, *, as_
 @config_option
 @click.option("--until", type=click.Choice(_PHASES), metavar="PHASE", help="Stop once this phase's gate has passed.")
 @click.option("--yes", "assume_yes", is_flag=True, help="Approve the cutover in advance.")
+@click.option("--resync", is_flag=True, help="Stream from now; the verification repairs what was missed.")
 @click.option("--metrics-port", type=click.IntRange(1, 65535), help="Serve Prometheus metrics on this loopback port.")
 @json_option
 def run(
-    config_path: Path, until: str | None, assume_yes: bool, metrics_port: int | None, as_json: bool
-) -> None:  # fmt: skip
+    config_path: Path, until: str | None, assume_yes: bool, resync: bool, metrics_port: int | None, as_json: bool
+) -> None:
     """Start the migration, or go on where it stands."""
     _run_here(
         load_config(config_path), config_path, until=Phase(until) if until else None, assume_yes=assume_yes,
-        as_json=as_json, metrics_port=metrics_port,
+        as_json=as_json, metrics_port=metrics_port, resync=resync,
     )  # fmt: skip
 
 

@@ -163,7 +163,7 @@ class Changes:
                 place=self._format_place(),
                 cause=str(error) or type(error).__name__,
                 hint="compare with mysqlbinlog at this place; if the server's log is sound, report this "
-                "event. To go on without it, stream from now and run `dbmigrate verify --repair`",
+                "event. To go on without it: `dbmigrate run --resync`",
             ) from error
 
     def _decode(self, buffer: bytes, frames: list[tuple[int, int, int, int, int]], index: int) -> int:
@@ -306,7 +306,7 @@ class Changes:
                 f"XA transaction {verdict.xid} commits, but it was prepared before the stream began",
                 place=self._format_place(),
                 cause="its rows are in a part of the binlog that was not read",
-                hint="stream from now, then run `dbmigrate verify --repair`",
+                hint="`dbmigrate run --resync` streams from now and repairs what was missed",
             )
         self._deliver_held(held)
 
@@ -342,7 +342,7 @@ class Changes:
                 place=self._format_place(),
                 cause="passing over it could lose changes",
                 hint="look at this place with mysqlbinlog; turn off the server feature that writes this "
-                "event, stream from now, then run `dbmigrate verify --repair`",
+                "event, `dbmigrate run --resync` streams from now and repairs what was missed",
             )
 
     def _rotate(self, file: str, offset: int, *, is_artificial: bool) -> None:
@@ -377,7 +377,7 @@ class Changes:
         raise FatalError(
             "the server logged an incident: changes are missing from its binlog",
             place=self._format_place(),
-            hint="find its cause in the server's error log; then stream from now and run `dbmigrate verify --repair`",
+            hint="find its cause in the server's error log; then `dbmigrate run --resync`, which streams from now and repairs what was missed",
         )
 
     # --- statements -----------------------------------------------------------------------------------------
@@ -409,6 +409,6 @@ class Changes:
             "rows of a followed database were changed by a statement, without row events",
             place=self._format_place(),
             cause=f"in database {query.schema or '(none)'}: {statement}",
-            hint="find the session that sets binlog_format and make it ROW; stream from now, then run "
-            "`dbmigrate verify --repair`",
+            hint="find the session that sets binlog_format and make it ROW; then `dbmigrate run --resync`, which "
+            "streams from now and repairs what was missed",
         )

@@ -120,7 +120,9 @@ def finish_interrupted_switch(run: Run, direction: Direction) -> bool:
         fence.open_other(migration.servers[taking])
         settle_after_switch(migration, giving, programs)
         return True
-    lift_leftovers(migration.servers[giving], was_read_only=was_read_only(migration, giving))
+    lift_leftovers(
+        migration.servers[giving], migration.config.cutover.fence, was_read_only=was_read_only(migration, giving)
+    )
     if programs:
         # An attempt that died before its commit may have created programs there and disabled events here.
         with migration.servers[giving].pool.borrow() as session:

@@ -31,8 +31,9 @@ def work(run: Run) -> Phase | None:
     source = migration.read_schema(Side.SOURCE, anew=True)
     with migration.target.pool.borrow() as session:
         _create_database(session, migration, source)
+        _create_objects(migration, source, ObjectKind.SEQUENCE)  # first: defaults of tables may name them
         _create_tables(session, migration, select_tables(migration.config.tables, source))
-    _create_objects(migration, source)
+    _create_objects(migration, source, ObjectKind.PROCEDURE, ObjectKind.FUNCTION, ObjectKind.PACKAGE, ObjectKind.VIEW)
     _require_all(migration, source)
     return Phase.COPY
 
@@ -69,14 +70,12 @@ def _create_tables(session: Session, migration: Migration, tables: tuple[Table, 
         session.execute(statement, doing=f"creating {name}")
 
 
-def _create_objects(migration: Migration, source: Schema) -> None:
+def _create_objects(migration: Migration, source: Schema, *kinds: ObjectKind) -> None:
     connection = migration.target.endpoint.connect(schema=migration.schema_name(Side.TARGET))
     try:
         create_objects(
             connection,
-            source.of_kind(
-                ObjectKind.SEQUENCE, ObjectKind.PROCEDURE, ObjectKind.FUNCTION, ObjectKind.PACKAGE, ObjectKind.VIEW
-            ),
+            source.of_kind(*kinds),
             source=migration.source.version, target=migration.target.version,
             source_schema=source.name, target_schema=migration.schema_name(Side.TARGET),
         )  # fmt: skip

@@ -45,10 +45,11 @@ _FULL_NAMES = "SELECT full_collation_name FROM information_schema.collation_char
 
 def _attempt(translate: Callable[[], object]) -> list[Finding]:
     try:
-        translate()
+        translated = translate()
     except DbmigrateError as refused:
         return [Finding("definitions", Severity.OBSTACLE, refused.place, refused.message, refused.hint)]
-    return []
+    notes = getattr(translated, "notes", ())
+    return [Finding("definitions", Severity.NOTE, str(note).split(":")[0], str(note), "") for note in notes]
 
 
 def _check_collations(place: str, used: set[str], known: set[str]) -> list[Finding]:

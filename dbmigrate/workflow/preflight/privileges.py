@@ -38,7 +38,9 @@ def required_privileges(schema: str, version: ServerVersion, fence: FenceKind) -
     return (
         Requirement(None, frozenset(everywhere)),
         Requirement(schema, frozenset(_DATA + _OBJECTS)),
-        Requirement("_dbmigrate", frozenset(_CONTROL)),
+        Requirement(
+            "_dbmigrate", frozenset((*_CONTROL, "LOCK TABLES") if fence is FenceKind.LOCK_TABLES else _CONTROL)
+        ),
     )
 
 
@@ -122,7 +124,7 @@ def check_privileges(s: Surroundings) -> list[Finding]:
 
 
 def _check_account(session: Session, requirements: tuple[Requirement, ...]) -> list[Finding]:
-    lines = _read_grants(session)
+    lines = read_grants(session)
     granted, revoked = parse_grants(lines), parse_revokes(lines)
     account = read_rows(session, "SELECT CURRENT_USER()")[0][0]
     user, _, host = account.rpartition("@")
@@ -143,7 +145,7 @@ def _check_account(session: Session, requirements: tuple[Requirement, ...]) -> l
     ]  # fmt: skip
 
 
-def _read_grants(session: Session) -> list[str]:
+def read_grants(session: Session) -> list[str]:
     """Our own grants, those of active roles included."""
     rows = read_rows(session, "SHOW GRANTS")
     return [row[0] for row in rows]
