@@ -69,7 +69,9 @@ class Flusher:
         return keys
 
     def _truncate(self, table: TableName) -> None:
-        with self._destination.pool.borrow() as session:
+        pool = self._destination.pool
+        # TRUNCATE commits by itself, so the lease is held by a transaction beside it.
+        with pool.borrow() as guard, self._tenure.transaction(guard), pool.borrow() as session:
             session.execute(build_truncate(self._routes[table].destination.name), doing=f"truncating {table}")
 
     def _tasks(self, table: TableName, keys: list[Key]) -> list[Callable[[], None]]:

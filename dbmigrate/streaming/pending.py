@@ -126,7 +126,7 @@ class PendingKeys:
         """Hold the reader back while too many keys are pending: memory stays bounded, the binlog keeps the rest."""
         with self._condition:
             while not should_stop():
-                waiting = sum(map(len, self._contents.keys.values()))
+                waiting = self._taken_keys + sum(map(len, self._contents.keys.values()))
                 if waiting < self._most_keys and not self._contents.truncated:
                     return
                 self._condition.wait(0.1)

@@ -10,7 +10,7 @@ from dbmigrate.mysql.identifiers import quote_table
 from dbmigrate.workflow.fences import lift_leftovers, remove_guards
 from dbmigrate.workflow.migration import Migration
 from dbmigrate.workflow.phases.cutover import finish_interrupted_switch
-from dbmigrate.workflow.phases.expand import CREATED, load_created_tables
+from dbmigrate.workflow.phases.expand import CREATED, load_created_objects, load_created_tables
 from dbmigrate.workflow.phases.plan import was_read_only
 from dbmigrate.workflow.run import Run
 
@@ -44,6 +44,11 @@ def _drop_created_tables(migration: Migration) -> None:
     """The target's tables that this move created hold nothing but copies; the next run would find them in its way."""
     schema = migration.schema_name(Side.TARGET)
     with migration.target.pool.borrow() as session:
+        for kind, name in load_created_objects(migration):
+            session.execute(
+                f"DROP {kind.upper()} IF EXISTS {quote_table(TableName(schema, name))}", doing=f"dropping {name}"
+            )
+        session.execute("SET SESSION foreign_key_checks = 0")
         for name in load_created_tables(migration):
             session.execute(f"DROP TABLE IF EXISTS {quote_table(TableName(schema, name))}", doing=f"dropping {name}")
     migration.store.save_evidence(CREATED, {"tables": [], "deferred": {}})

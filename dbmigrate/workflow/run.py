@@ -30,7 +30,11 @@ RATE_WINDOW_SECONDS = 5.0
 
 @dataclass
 class Run:
-    """One runner at work. Written by the runner's thread, read by the keeper's."""
+    """One runner at work. Written by the runner's thread, read by the keeper's.
+
+    ``has_verified``: this runner has seen a clean verification, so it knows every key flushed since. What an earlier
+    runner flushed is not known, and a new verification is due.
+    """
 
     migration: Migration
     state: MigrationState
@@ -43,6 +47,7 @@ class Run:
     waiting_for: str = ""
     requested: str = ""
     max_lag_seconds: float = 0.0
+    has_verified: bool = False
     interrupted: threading.Event = field(default_factory=threading.Event)
     _rates: dict[TableName, deque[tuple[float, int]]] = field(default_factory=dict)
     _rates_lock: threading.Lock = field(default_factory=threading.Lock)

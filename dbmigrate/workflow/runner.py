@@ -17,12 +17,13 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from dbmigrate.domain.errors import AmbiguousError, DbmigrateError, FatalError, RefusedError
-from dbmigrate.domain.ownership import FenceRow
+from dbmigrate.domain.ownership import FenceRow, decide_owner
 from dbmigrate.domain.phases import MEANINGS, Phase, path_to
 from dbmigrate.domain.routes import Side
 from dbmigrate.mysql.binlog import PositionLost
 from dbmigrate.mysql.control import MigrationState
-from dbmigrate.mysql.fence import build_fence_save, create_fence_tables
+from dbmigrate.mysql.fence import build_fence_save, create_fence_tables, load_fence_row
+from dbmigrate.streaming.stream import Stream
 from dbmigrate.workflow.abort import abort
 from dbmigrate.workflow.migration import Migration
 from dbmigrate.workflow.phases import WORK
@@ -74,6 +75,7 @@ class Runner:
         self._ctrl_c = False
         self._lost_lease = False
         self._generation = 0
+        self._observed_rows = 0
         self._ended = threading.Event()
         self.current: Run | None = None
         if until is not None and not path_to(until, has_application=migration.config.app.enabled):
@@ -148,6 +150,15 @@ class Runner:
             configuration=self._migration.config.migration.model_dump_json(),
         )  # fmt: skip
         self._generation = store.acquire_lease(self._actor, seconds=LEASE_SECONDS)
+        try:
+            return self._take_over()
+        except BaseException:
+            store.release_lease(self._generation)
+            raise
+
+    def _take_over(self) -> Run:
+        """With the lease: wait until earlier writes have ended, and see where the migration stands."""
+        store = self._migration.store
         self._create_fences()
         self._migration.begin_tenure(self._generation)
         state = self._load()
@@ -159,6 +170,8 @@ class Runner:
             store.save_request(self._request)
         run = Run(self._migration, state, self._actor, assume_yes=self._assume_yes, until=self._until)
         self.current = run
+        if state.phase is Phase.HELD:
+            self._leave_held(run)
         if self._resync:
             run.begin_resync()
         self._migration.around.observer.phase_entered(state.phase.value)
@@ -211,9 +224,17 @@ class Runner:
                     return
                 continue
             left = run.state.phase
+            if self._goes_back(left, following):
+                self._enter(run, following, "the evidence is not fresh enough: verify again")
+                continue
             self._enter(run, following, f"the gate of {left.value} has passed")
             if left is self._until:
                 return
+
+    @staticmethod
+    def _goes_back(left: Phase, following: Phase) -> bool:
+        """Whether a phase was left without its gate: only a cutover does that."""
+        return left is Phase.CUTOVER and following is Phase.CATCH_UP
 
     def _is_asked(self, run: Run) -> bool:
         """Whether another process wants something else done now."""
@@ -256,6 +277,20 @@ class Runner:
             )
         except DbmigrateError as fault:
             log.warning("the migration could not be held: %s", fault.message)
+
+    def _leave_held(self, run: Run) -> None:
+        """A person has corrected the fence rows: go on with the owner that they name now.
+
+        Raises:
+            AmbiguousError: they still contradict each other.
+        """
+        rows = []
+        for side in Side:
+            with self._migration.servers[side].pool.borrow() as session:
+                rows.append(load_fence_row(session, self._migration.id))
+        row = decide_owner(*rows)
+        owner = row.owner if row is not None else Side.SOURCE
+        self._enter(run, Phase.SOAK if owner is Side.TARGET else Phase.CATCH_UP, f"a person decided: {owner.value}")
 
     # --- requests of other processes ---
 
@@ -314,6 +349,7 @@ class Runner:
         stream = run.stream
         if stream is None:
             return
+        self._observe(run, stream)
         try:
             stream.require_healthy()
         except DbmigrateError:
@@ -327,6 +363,14 @@ class Runner:
             stream.enqueue(keys)
             stream.drain(timeout_seconds=60)
             self._migration.store.finish_repairs(last_id)
+
+    def _observe(self, run: Run, stream: Stream) -> None:
+        """Feed the metrics with what the stream has done since the last look."""
+        status, observer = stream.read_status(), self._migration.around.observer
+        observer.backlog_seen(status.backlog_keys, status.lag_seconds)
+        streamed = run.read_status().rows_streamed
+        observer.rows_streamed(streamed - self._observed_rows)
+        self._observed_rows = streamed
 
 
 def _refuse(run: Run, what: str, hint: str) -> RefusedError:

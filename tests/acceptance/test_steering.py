@@ -182,3 +182,42 @@ def test_orphaned_foreign_keys_are_reported(shop: Any, move_factory: Factory) ->
     content = move.status()["verification"]
     assert content["mismatches"] == 0
     assert content["orphans"] == [{"table": f"{shop.target.schema}.child", "foreign_key": "c_p", "rows": 1}]
+
+
+def test_a_restarted_runner_verifies_again_before_it_switches(shop: Any, move_factory: Factory) -> None:
+    """What the first runner flushed after its verification is not known to the second."""
+    move = move_factory(shop, AUTO)
+    move.run("run", "--until", "verify")
+    shop.target.execute("UPDATE orders SET note = 'wrong' WHERE id = 5")
+    assert "1 rows differ" in move.run("run", "--until", "cutover", expect=1).stderr
+    assert move.read_owner().value == "source"
+    move.run("verify", "--repair")
+    move.run("run", "--until", "cutover")
+    assert _rows(shop.source) == _rows(shop.target)
+
+
+def test_abort_takes_back_views_and_routines_too(shop: Any, move_factory: Factory) -> None:
+    shop.source.execute(
+        "CREATE VIEW totals AS SELECT SUM(total) FROM orders", "CREATE FUNCTION two() RETURNS INT DETERMINISTIC RETURN 2"
+    )
+    shop.target.execute("CREATE VIEW kept AS SELECT 1")
+    move = move_factory(shop, AUTO)
+    move.run("run", "--until", "verify")
+    move.run("abort")
+    assert shop.target.execute("SHOW TABLES") == (("kept",),)
+    schema = shop.target.schema
+    routines = f"SELECT COUNT(*) FROM information_schema.routines WHERE routine_schema = '{schema}'"
+    assert shop.target.execute(routines) == ((0,),)
+
+
+def test_fence_rows_that_contradict_each_other_hold_the_migration_for_a_person(shop: Any, move_factory: Factory) -> None:
+    move = move_factory(shop, AUTO)
+    move.run("run", "--until", "verify")
+    epoch = shop.target.server.execute("SELECT epoch FROM _dbmigrate.fence")[0][0]
+    shop.target.server.execute("UPDATE _dbmigrate.fence SET owner = 'target'")
+    for _ in range(2):
+        assert "contradict" in move.run("run", "--until", "cutover", expect=5).stderr
+        assert move.read_phase() == "held"
+    shop.target.server.execute(f"UPDATE _dbmigrate.fence SET owner = 'source', epoch = {epoch}")
+    move.run("run", "--until", "cutover")
+    assert move.read_owner().value == "target"

@@ -48,7 +48,9 @@ def judge_freshness(run: Run) -> GateResult:
     is_forward = verified is not None and verified.content["direction"] == Direction.FORWARD.value
     touched = run.stream.touched.count() if run.stream is not None else 0
     return judge_verification(
-        is_complete=bool(verified and is_forward and verified.content["is_complete"] and touched is not None),
+        is_complete=bool(
+            verified and is_forward and verified.content["is_complete"] and touched is not None and run.has_verified
+        ),
         mismatches=verified.content["mismatches"] if verified and is_forward else 0,
         age_seconds=run.migration.store.read_age_seconds(verified) if verified else None,
         max_age_seconds=run.migration.config.gates.max_verification_age_seconds,

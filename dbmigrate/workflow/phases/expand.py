@@ -71,6 +71,7 @@ def _create_tables(session: Session, migration: Migration, tables: tuple[Table, 
 
 
 def _create_objects(migration: Migration, source: Schema, *kinds: ObjectKind) -> None:
+    _record_objects(migration, source, kinds)
     connection = migration.target.endpoint.connect(schema=migration.schema_name(Side.TARGET))
     try:
         create_objects(
@@ -81,6 +82,23 @@ def _create_objects(migration: Migration, source: Schema, *kinds: ObjectKind) ->
         )  # fmt: skip
     finally:
         connection.close()
+
+
+def _record_objects(migration: Migration, source: Schema, kinds: tuple[ObjectKind, ...]) -> None:
+    """Note what is not there yet, before it is created: an abort removes that and nothing else."""
+    present = {(o.kind, o.name.name) for o in migration.read_schema(Side.TARGET, anew=True).objects}
+    fresh = [[o.kind.value, o.name.name] for o in source.of_kind(*kinds) if (o.kind, o.name.name) not in present]
+    if fresh:
+        recorded = migration.store.load_evidence(CREATED)
+        content = recorded.content if recorded else {"tables": [], "deferred": {}}
+        content["objects"] = [*content.get("objects", []), *fresh]
+        migration.store.save_evidence(CREATED, content)
+
+
+def load_created_objects(migration: Migration) -> list[tuple[str, str]]:
+    """Kind and name of the target's other objects that this migration created."""
+    recorded = migration.store.load_evidence(CREATED)
+    return [(kind, name) for kind, name in recorded.content.get("objects", [])] if recorded else []
 
 
 def _require_all(migration: Migration, source: Schema) -> None:

@@ -16,6 +16,16 @@ def check_availability(s: Surroundings) -> list[Finding]:
                 "set [app] enabled = false",
             )
         )  # fmt: skip
+    if s.config.throttle.max_replica_lag_seconds is not None:
+        findings.append(
+            Finding(
+                "availability",
+                Severity.OBSTACLE,
+                "[throttle] max_replica_lag_seconds",
+                "watching replicas is not part of this version, and a limit that is not watched protects nobody",
+                "remove it; use max_threads_running, max_rows_per_second or windows",
+            )
+        )
     fence = s.config.cutover.fence
     if fence not in (FenceKind.READ_ONLY, FenceKind.LOCK_TABLES):
         findings.append(

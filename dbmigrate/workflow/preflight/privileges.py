@@ -32,6 +32,7 @@ def required_privileges(schema: str, version: ServerVersion, fence: FenceKind) -
     everywhere.add("BINLOG MONITOR" if version.is_mariadb else "REPLICATION CLIENT")
     if version.is_mariadb:
         # READ_ONLY ADMIN is spelt with a blank where SHOW GRANTS prints it; SUPER held it before 10.11.
+        everywhere.add("SLAVE MONITOR")  # whether the server is itself a replica
         everywhere.add("READ ONLY ADMIN" if fence is FenceKind.READ_ONLY else "PROCESS")
     elif fence is FenceKind.READ_ONLY:
         everywhere |= {"SYSTEM_VARIABLES_ADMIN", "CONNECTION_ADMIN"}
@@ -109,7 +110,7 @@ def find_missing(
                 held |= names
     if held & {"ALL PRIVILEGES", "ALL"}:
         return set()
-    aliases = {"READ ONLY ADMIN": {"READ_ONLY ADMIN", "SUPER"}, "BINLOG MONITOR": {"REPLICATION CLIENT", "SUPER"},
+    aliases = {"SLAVE MONITOR": {"REPLICA MONITOR", "SUPER"}, "READ ONLY ADMIN": {"READ_ONLY ADMIN", "SUPER"}, "BINLOG MONITOR": {"REPLICATION CLIENT", "SUPER"},
                "SYSTEM_VARIABLES_ADMIN": {"SUPER"}, "CONNECTION_ADMIN": {"SUPER"}}  # fmt: skip
     return {p for p in requirement.privileges if p not in held and not aliases.get(p, set()) & held}
 
