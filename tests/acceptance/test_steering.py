@@ -221,3 +221,17 @@ def test_fence_rows_that_contradict_each_other_hold_the_migration_for_a_person(s
     shop.target.server.execute(f"UPDATE _dbmigrate.fence SET owner = 'source', epoch = {epoch}")
     move.run("run", "--until", "cutover")
     assert move.read_owner().value == "target"
+
+
+def test_sequences_go_on_where_the_source_stopped(shop: Any, move_factory: Factory) -> None:
+    shop.source.execute(
+        "CREATE SEQUENCE numbers START WITH 500 CACHE 10",
+        "CREATE TABLE tickets (id INT PRIMARY KEY DEFAULT nextval(numbers), note INT)",
+        "INSERT INTO tickets (note) VALUES (1), (2), (3)",
+    )
+    move = move_factory(shop, AUTO)
+    move.run("run", "--until", "cutover")
+    shop.target.execute("INSERT INTO tickets (note) VALUES (4)")
+    ids = [row[0] for row in shop.target.execute("SELECT id FROM tickets ORDER BY id")]
+    assert ids[:3] == [500, 501, 502]
+    assert ids[3] > 502
