@@ -197,9 +197,10 @@ class LocalServer:
         self.start()
 
     def freeze(self) -> None:
-        """Make the server hang with its connections open (SIGSTOP)."""
+        """Make the server hang with its connections open (SIGSTOP); on return all its threads have stopped."""
         if self._process is not None:
             self._process.send_signal(signal.SIGSTOP)
+            os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def thaw(self) -> None:
         """Let a frozen server go on."""
