@@ -87,7 +87,7 @@ class ServerVersion:
 
     @property
     def read_only_bypass_privileges(self) -> tuple[str, ...]:
-        """Global privileges whose holders write to a read_only server all the same."""
+        """Global privileges whose holders write to a read_only server all the same, as information_schema spells them."""
         if self.is_mariadb:
-            return ("READ ONLY ADMIN",) if self.release >= (10, 11, 0) else ("READ_ONLY ADMIN", "SUPER")
+            return ("READ_ONLY ADMIN",) if self.release >= (10, 11, 0) else ("READ_ONLY ADMIN", "SUPER")
         return ("SUPER", "CONNECTION_ADMIN")

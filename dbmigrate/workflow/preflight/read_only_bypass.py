@@ -14,7 +14,7 @@ def check_read_only_bypass(s: Surroundings) -> list[Finding]:
     """With fence = "read_only" such an account of the application would write into the old database unnoticed."""
     if s.config.cutover.fence is not FenceKind.READ_ONLY:
         return []
-    wanted = ", ".join(f"'{p}'" for p in (*s.source_version.read_only_bypass_privileges, "SUPER"))
+    wanted = ", ".join(f"'{p}'" for p in s.source_version.read_only_bypass_privileges)
     try:
         rows = read_rows(
             s.source,
