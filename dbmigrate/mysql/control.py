@@ -296,15 +296,11 @@ class ControlStore:
         Raises:
             RefusedError: the row was written by a version of the program with other control tables.
         """
+        self._require_format()
         rows = self._run(sa.select(_migration).where(_migration.c.id == self._id))
         if not rows:
             return None
         row = rows[0]
-        if row.format_version != FORMAT_VERSION:
-            raise RefusedError(
-                f"the control tables have format {row.format_version}, this program reads {FORMAT_VERSION}",
-                place=f"migration {self._id}", hint="continue with the version of dbmigrate that started it",
-            )  # fmt: skip
         created = _aware(row.created_at)
         if created is None:
             raise FatalError("created_at is missing", place=f"migration {self._id}")
@@ -313,6 +309,15 @@ class ControlStore:
             row.lease_holder, row.lease_generation, _aware(row.lease_since), _aware(row.lease_until),
             row.configuration, json.loads(row.progress or "{}"),
         )  # fmt: skip
+
+    def _require_format(self) -> None:
+        """By a query of its own: another format may lack the other columns, or have more."""
+        rows = self._run(sa.select(_migration.c.format_version).where(_migration.c.id == self._id))
+        if rows and rows[0].format_version != FORMAT_VERSION:
+            raise RefusedError(
+                f"the control tables have format {rows[0].format_version}, this program reads {FORMAT_VERSION}",
+                place=f"migration {self._id}", hint="continue with the version of dbmigrate that started it",
+            )  # fmt: skip
 
     def save_phase(self, state: MigrationState, phase: Phase, *, actor: str, reason: str) -> MigrationState:
         """Move to ``phase`` and write its audit row, in one transaction, if nobody else has moved since ``state``.
@@ -507,13 +512,26 @@ class ControlStore:
         self._run(insert.on_duplicate_key_update(**values))
 
     def load_checkpoint(self, direction: Direction) -> StreamCheckpoint | None:
-        """Where the stream of this direction resumes, or None if it never started."""
+        """Where the stream of this direction resumes, or None if it never started.
+
+        Raises:
+            RefusedError: it was written by another version of the program, or by a person.
+        """
         rows = self._run(
             sa.select(_checkpoint).where(
                 _checkpoint.c.migration_id == self._id, _checkpoint.c.direction == direction.value
             )
         )
-        return StreamCheckpoint(Position.from_json(rows[0].position), rows[0].beat) if rows else None
+        if not rows:
+            return None
+        try:
+            return StreamCheckpoint(Position.from_json(rows[0].position), rows[0].beat)
+        except (ValueError, TypeError) as fault:
+            raise RefusedError(
+                f"the checkpoint of the {direction.value} stream cannot be read", place=f"migration {self._id}",
+                cause=str(fault), hint="continue with the version that wrote it, or stream from now and repair: "
+                "`dbmigrate run --resync`",
+            ) from fault  # fmt: skip
 
     def delete_checkpoint(self, direction: Direction) -> None:
         """Forget a stream that will not be resumed."""

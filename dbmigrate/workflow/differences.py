@@ -19,6 +19,7 @@ class DifferencesFoundError(DbmigrateError):
         )
         super().__init__(
             f"{content['mismatches']} rows differ", place="verification", cause=examples,
-            hint="`dbmigrate verify --repair` makes them equal; find out who writes to the target",
+            hint="`dbmigrate verify --repair` makes them equal; find out who writes to the target. Rows that differ again "
+            "collide in a unique key that only the target has",
         )  # fmt: skip
         self.content = content
