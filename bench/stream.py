@@ -17,7 +17,7 @@ import argparse
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from bench.arithmetic import Report, Target, alternate, ratios_of, significant
+from bench.arithmetic import Report, Spread, Target, alternate, ratios_of, significant
 from bench.harness import (
     COLUMNS,
     SCHEMA,
@@ -47,6 +47,7 @@ OURS, NATIVE = "ours", "native replication"
 WRITERS = 4
 REPLICA_SECONDS = 600
 UPDATES_OF_TEN = 6
+MOST_MEMORY_MB = 500
 
 # Statements of a procedure commit one by one in autocommit: as fast as a server can be written to.
 _WRITE = f"""CREATE PROCEDURE bench.write_some(IN first_id INT, IN step INT, IN amount INT)
@@ -166,6 +167,41 @@ def measure(options: argparse.Namespace) -> Report:
     )  # fmt: skip
 
 
+MILLION = 1_000_000
+
+
+def measure_memory(millions: int) -> Report:
+    """Work off transactions of a million changed rows each, every row changed once, for the peak memory of our process."""
+    with running_servers("source", "target", max_binlog_size="1G", innodb_buffer_pool_size="1G") as (source, target):
+        machine = describe_machine(source)
+        relax(source, target)
+        say(f"filling {millions} million narrow rows")
+        source.execute(f"CREATE DATABASE {SCHEMA}", f"CREATE TABLE {SCHEMA}.{TABLE} (id INT PRIMARY KEY, amount INT NOT NULL)")
+        for number in range(millions):
+            first = number * MILLION
+            source.execute(f"INSERT INTO {SCHEMA}.{TABLE} SELECT seq, 0 FROM {SCHEMA}.seq_{first + 1}_to_{first + MILLION}")
+        config = write_config(source, target)
+        copied = run_mover(config, source, target, "move", "copy")
+        for number in range(millions):
+            say(f"transaction {number + 1} of a million rows")
+            first = number * MILLION
+            source.execute(f"UPDATE {SCHEMA}.{TABLE} SET amount = 1 WHERE id BETWEEN {first + 1} AND {first + MILLION}")
+        say("working them off")
+        figures = run_mover(config, source, target, "backlog")
+        require_equal((source, target))
+    peak = figures["peak_memory_mb"]
+    name = f"peak memory / {MOST_MEMORY_MB} MB"
+    return Report(
+        "stream memory", f"{millions} million keys", machine, {name: Spread.of([peak / MOST_MEMORY_MB])},
+        {"drain": [figures["drain_seconds"]]}, targets={name: Target(1.0, is_upper=True)},
+        details={
+            "keys": figures["keys"], "rows": figures["rows"], "peak_memory_mb": round(peak, 1),
+            "peak_memory_of_the_copy_mb": round(copied["peak_memory_mb"], 1),
+            "our_cpu_seconds": significant(figures["drain_cpu_seconds"]),
+        },
+    )  # fmt: skip
+
+
 def main() -> None:
     """The command line."""
     parser = build_parser("Work off a backlog of single-row transactions: our stream and native replication.")
@@ -177,9 +213,13 @@ def main() -> None:
         help="both targets wait for the disk at every commit: replication does so for "
         "every single row, and the ratio says more about the disk than about the work",
     )
+    parser.add_argument(
+        "--memory", type=int, metavar="MILLIONS", help="only work off so many transactions of a million rows, for the peak memory"
+    )
     options = parser.parse_args()
     with exiting_clearly():
-        finish(measure(options), as_json=options.json)
+        report = measure_memory(options.memory) if options.memory else measure(options)
+        finish(report, as_json=options.json)
 
 
 if __name__ == "__main__":
