@@ -6,12 +6,13 @@ the switch limits that wait by its budget.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Sequence
 from typing import Protocol
 
 from dbmigrate.config import FenceKind
-from dbmigrate.domain.errors import DbmigrateError, RefusedError
+from dbmigrate.domain.errors import DbmigrateError, RefusedError, TransientError
 from dbmigrate.domain.routes import Side
 from dbmigrate.domain.schema import TableName
 from dbmigrate.mysql.faults import RolledBackError
@@ -22,6 +23,7 @@ from dbmigrate.mysql.fence import (
     build_lock_tables,
     build_read_only,
     read_guards,
+    read_is_read_only,
 )
 from dbmigrate.mysql.servers import Server
 from dbmigrate.mysql.sessions import Session
@@ -152,6 +154,22 @@ def remove_guards(server: Server, schema: str) -> None:
     with server.pool.borrow() as session:
         for name in read_guards(session, schema):
             session.execute(build_guard_drop(schema, name), doing="dropping a guard")
+
+
+def keep_closed(server: Server, kind: FenceKind) -> None:
+    """Close a side again that gave up ownership and lost its ``read_only``, as a server does when it restarts.
+
+    Guard triggers outlive a restart, so only that fence needs it. A server that is away is left to the stream.
+    """
+    if kind is not FenceKind.READ_ONLY:
+        return
+    with contextlib.suppress(TransientError), server.pool.borrow() as session:
+        if not read_is_read_only(session):
+            session.execute(build_read_only(True), doing="closing the side that gave up ownership")
+            log.warning(
+                "%s was writable again (a restart forgets read_only) and has been closed; what was written there since "
+                "is not on the other side: `dbmigrate verify` finds it", server.place,
+            )  # fmt: skip
 
 
 def lift_leftovers(server: Server, kind: FenceKind, *, was_read_only: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dbmigrate.domain.phases import Phase
 from dbmigrate.domain.routes import Direction
 from dbmigrate.workflow.differences import DifferencesFoundError
+from dbmigrate.workflow.fences import keep_closed
 from dbmigrate.workflow.gates import judge_soak
 from dbmigrate.workflow.phases.verify import must_repair, verify_completely
 from dbmigrate.workflow.run import Run
@@ -18,6 +19,7 @@ def work(run: Run) -> Phase | None:
     if problems:
         # Said by `check` before anything moved: this configuration has no way back.
         while not run.should_stop and not (run.until is Phase.SOAK and _has_soaked(run)):
+            keep_closed(run.migration.source, run.migration.config.cutover.fence)
             run.wait(0.5, reason=f"no way back: {problems[0].table}: {problems[0].message}")
         return None
     stream = run.ensure_stream(Direction.REVERSE)
@@ -26,6 +28,7 @@ def work(run: Run) -> Phase | None:
         if result is not None and not result.is_clean:
             raise DifferencesFoundError(describe(result, direction=Direction.REVERSE, position=""))
     while not run.should_stop:
+        keep_closed(run.migration.source, run.migration.config.cutover.fence)
         if run.until is Phase.SOAK and _has_soaked(run):
             stream.drain(timeout_seconds=600)
             stream.save_now()
