@@ -140,8 +140,11 @@ class Observer(Protocol):
     def backlog_seen(self, keys: int, lag_seconds: float | None) -> None:
         """So many keys are pending, and the stream is so far behind (None: it cannot be seen)."""
 
-    def chunk_verified(self, mismatches: int) -> None:
-        """A chunk was compared and so many of its rows really differ."""
+    def chunk_verified(self) -> None:
+        """A chunk was compared."""
+
+    def mismatches_found(self, rows: int) -> None:
+        """A verification has ended, and so many rows really differ."""
 
     def writes_paused(self, seconds: float) -> None:
         """Writers were held back for so long, whether the switch was made or undone."""
@@ -165,7 +168,10 @@ class SilentObserver:
     def backlog_seen(self, keys: int, lag_seconds: float | None) -> None:
         """Ignored."""
 
-    def chunk_verified(self, mismatches: int) -> None:
+    def chunk_verified(self) -> None:
+        """Ignored."""
+
+    def mismatches_found(self, rows: int) -> None:
         """Ignored."""
 
     def writes_paused(self, seconds: float) -> None:
@@ -217,10 +223,13 @@ class Metrics:
         self._backlog_keys.set(keys)
         self._lag_seconds.set(math.nan if lag_seconds is None else lag_seconds)
 
-    def chunk_verified(self, mismatches: int) -> None:
-        """Count ``dbmigrate_verified_chunks_total`` and ``dbmigrate_mismatches_total``."""
+    def chunk_verified(self) -> None:
+        """Count ``dbmigrate_verified_chunks_total``."""
         self._verified_chunks.inc()
-        self._mismatches.inc(mismatches)
+
+    def mismatches_found(self, rows: int) -> None:
+        """Count ``dbmigrate_mismatches_total``."""
+        self._mismatches.inc(rows)
 
     def writes_paused(self, seconds: float) -> None:
         """Set ``dbmigrate_write_pause_seconds``."""

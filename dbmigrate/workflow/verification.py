@@ -28,7 +28,7 @@ def build_verifier(
         migration.require_routes(direction), origin=origin, destination=destination,
         executor=executors[0], pair_executor=executors[1], settle=settle,
         chunk_rows=migration.config.verify.chunk_rows, wait_to_start=migration.throttle.wait,
-        on_chunk=lambda table, rows: observer.chunk_verified(0), on_step=migration.around.on_step,
+        on_chunk=lambda table, rows: observer.chunk_verified(), on_step=migration.around.on_step,
     )  # fmt: skip
 
 

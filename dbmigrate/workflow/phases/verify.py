@@ -62,6 +62,7 @@ def verify_completely(run: Run, direction: Direction, *, repair: bool) -> Verifi
             return None
         content = describe(result, direction=direction, position=str(stream.read_status().position))
         run.migration.store.save_evidence(VERIFICATION, content)
+        run.migration.around.observer.mismatches_found(len(result.mismatches))
         run.has_verified = result.is_clean
         if result.is_clean or not repair or attempt == REPAIR_ROUNDS - 1:
             break
