@@ -98,7 +98,8 @@ class Server:
         self.fence = self.visible_fence = FenceRow(1, Side.SOURCE, Phase.COPY)
         self.fence_holder: Any = None
         self.fence_readers: set[Any] = set()
-        self.is_read_only = False
+        self.is_read_only = self.is_guarded = False
+        self.writers_committing = 0
         self.generation = 0
         self.tenure_holders: set[Any] = set()
         self.beat = 0

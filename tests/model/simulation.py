@@ -1,0 +1,91 @@
+"""Random schedules over the model: fast, seeded, and as unfair as races need.
+
+A fair scheduler hardly ever lets one actor sleep through everything that the others do. So each run draws how unfair
+it is: all alike, by weights drawn for the names of actors, or by priorities that change at a few moments.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from model.protocol import PROGRAM, Protocol
+from model.servers import SHAPES, Shape
+from model.world import Actor, ViolationError, World
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a batch of runs."""
+
+    runs: int
+    steps: int
+    accepted: int
+    violations: tuple[tuple[int, str], ...]
+
+
+class Scheduler:
+    """Picks who goes on."""
+
+    def __init__(self, dice: random.Random, steps: int) -> None:
+        self._dice = dice
+        self._mode = dice.choice(("alike", "weights", "priorities", "priorities"))
+        self._weights: dict[str, float] = {}
+        self._priorities: dict[Actor, float] = {}
+        self._changes = {dice.randrange(steps) for _ in range(dice.randrange(1, 12))}
+        self._count = 0
+
+    def pick(self, ready: list[Actor]) -> Actor:
+        """One of those who can."""
+        self._count += 1
+        if self._mode == "alike" or self._dice.random() < 0.05:
+            return self._dice.choice(ready)
+        if self._mode == "weights":
+            weights = [self._weights.setdefault(a.name, self._dice.random() ** 4 + 0.002) for a in ready]
+            return self._dice.choices(ready, weights)[0]
+        best = max(ready, key=lambda a: self._priorities.setdefault(a, self._dice.random()))
+        if self._count in self._changes or self._dice.random() < 0.03:
+            self._priorities[best] = self._dice.random() * 0.2
+        return best
+
+
+def simulate(
+    seed: int, *, protocol: Protocol = PROGRAM, shape: Shape | None = None, steps: int = 400, runners_freeze: bool = True
+) -> World:
+    """One run. Raises ViolationError."""
+    dice = random.Random(seed)
+    world = World(
+        shape or dice.choice(SHAPES), protocol=protocol, seed=dice.randrange(1 << 30),
+        uses_read_only=dice.random() < 0.4, writers=dice.choice((1, 2, 3)), runners_freeze=runners_freeze,
+    )  # fmt: skip
+    scheduler = Scheduler(dice, steps)
+    disturbance = dice.choice((0.0, 0.01, 0.03, 0.06))
+    for _ in range(steps):
+        if dice.random() < disturbance:
+            world.disturb()
+        ready = world.list_ready()
+        if ready:
+            world.step(scheduler.pick(ready))
+    world.come_to_rest()
+    return world
+
+
+def simulate_many(
+    seeds: range, *, protocol: Protocol = PROGRAM, shape: Shape | None = None, steps: int = 400,
+    runners_freeze: bool = True, most_violations: int = 1_000_000,
+) -> Outcome:  # fmt: skip
+    """Runs until so many violations were found."""
+    runs = done = accepted = 0
+    violations: list[tuple[int, str]] = []
+    for seed in seeds:
+        runs += 1
+        try:
+            world = simulate(seed, protocol=protocol, shape=shape, steps=steps, runners_freeze=runners_freeze)
+        except ViolationError as violation:
+            violations.append((seed, str(violation)))
+            if len(violations) >= most_violations:
+                break
+        else:
+            done += world.steps_done
+            accepted += world.accepted
+    return Outcome(runs, done, accepted, tuple(violations))
