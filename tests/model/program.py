@@ -85,7 +85,7 @@ class FenceSession:
 
     def __init__(self, world: World, server: Server) -> None:
         self._world, self._server = world, server
-        self.is_cut = self.is_commit_sent = self.is_answered = False
+        self.is_cut = self.is_commit_sent = self.is_answered = self.is_over = False
         world.fence_sessions.append(self)
 
     def send_commit(self, row: FenceRow) -> None:
@@ -102,12 +102,14 @@ class FenceSession:
 
     def rollback(self) -> None:
         """The server ends the transaction without a trace."""
+        self.is_over = True
         self._server.free_fence(self)
         self._server.tenure_holders.discard(self)
 
     def abandon(self) -> None:
         """The client is gone: the server rolls back when it notices, unless it has been told to commit."""
-        if not self.is_commit_sent:
+        if not self.is_commit_sent and not self.is_over:
+            self.is_over = True
             self._world.spawn(None, "late rollback", self._notice())
 
     def _notice(self) -> Steps:
@@ -514,19 +516,9 @@ class Runner:
         self.is_budget_spent = False
         session = FenceSession(self.world, giving)
         try:
-            yield from self._attempt(direction, session, row)
-        except (UndoneError, LostError):
-            if not (yield from self._has_happened(session, giving, row)):
-                yield "switch.undo"
-                if session.is_cut:
-                    session.abandon()
-                else:
-                    session.rollback()
-                giving.is_read_only = False
-                raise UndoneError from None
-        except BaseException:
+            yield from self._attempt_or_undo(direction, session, row)
+        finally:
             session.abandon()
-            raise
         yield "switch.origin_committed"
         if self.protocol.giving_side_commits_first:
             yield from taking.save_fence(row)
@@ -534,6 +526,18 @@ class Runner:
         taking.is_read_only = False
         if not self.protocol.way_back_precedes_switch:
             yield from self._note_start(_opposite(direction))
+
+    def _attempt_or_undo(self, direction: Direction, session: FenceSession, row: FenceRow) -> Steps:
+        giving = self.world.servers[direction.origin]
+        try:
+            yield from self._attempt(direction, session, row)
+        except (UndoneError, LostError):
+            if not (yield from self._has_happened(session, giving, row)):
+                yield "switch.undo"
+                if not session.is_cut:
+                    session.rollback()
+                giving.is_read_only = False
+                raise UndoneError from None
 
     def _attempt(self, direction: Direction, session: FenceSession, row: FenceRow) -> Steps:
         assert self.stream is not None
