@@ -7,6 +7,7 @@ it is: all alike, by weights drawn for the names of actors, or by priorities tha
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from model.protocol import PROGRAM, Protocol
@@ -21,6 +22,7 @@ class Outcome:
     runs: int
     steps: int
     accepted: int
+    switches: int
     violations: tuple[tuple[int, str], ...]
 
 
@@ -49,18 +51,34 @@ class Scheduler:
         return best
 
 
-def simulate(
-    seed: int, *, protocol: Protocol = PROGRAM, shape: Shape | None = None, steps: int = 400, runners_freeze: bool = True
-) -> World:
+@dataclass(frozen=True)
+class Profile:
+    """What a batch of runs is about."""
+
+    name: str
+    steps: int
+    is_copied: bool
+    disturbances: tuple[float, ...]
+    runners_freeze: bool = True
+
+
+COPYING = Profile("copying under load", 130, is_copied=False, disturbances=(0.0,))
+DYING = Profile("copying by runners that die", 220, is_copied=False, disturbances=(0.02, 0.05))
+SWITCHING = Profile("changing the owner there and back", 350, is_copied=True, disturbances=(0.02, 0.04, 0.08))
+WHOLE = Profile("from the copy to wherever it comes", 400, is_copied=False, disturbances=(0.0, 0.01, 0.03, 0.06))
+PROFILES = (COPYING, DYING, SWITCHING, WHOLE)
+
+
+def simulate(seed: int, profile: Profile, *, protocol: Protocol = PROGRAM, shapes: Sequence[Shape] = SHAPES) -> World:
     """One run. Raises ViolationError."""
     dice = random.Random(seed)
     world = World(
-        shape or dice.choice(SHAPES), protocol=protocol, seed=dice.randrange(1 << 30),
-        uses_read_only=dice.random() < 0.4, writers=dice.choice((1, 2, 3)), runners_freeze=runners_freeze,
+        dice.choice(shapes), protocol=protocol, seed=dice.randrange(1 << 30), uses_read_only=dice.random() < 0.4,
+        writers=dice.choice((1, 2, 3)), runners_freeze=profile.runners_freeze, is_copied=profile.is_copied,
     )  # fmt: skip
-    scheduler = Scheduler(dice, steps)
-    disturbance = dice.choice((0.0, 0.01, 0.03, 0.06))
-    for _ in range(steps):
+    scheduler = Scheduler(dice, profile.steps)
+    disturbance = dice.choice(profile.disturbances)
+    for _ in range(profile.steps):
         if dice.random() < disturbance:
             world.disturb()
         ready = world.list_ready()
@@ -71,16 +89,16 @@ def simulate(
 
 
 def simulate_many(
-    seeds: range, *, protocol: Protocol = PROGRAM, shape: Shape | None = None, steps: int = 400,
-    runners_freeze: bool = True, most_violations: int = 1_000_000,
+    seeds: range, profile: Profile, *, protocol: Protocol = PROGRAM, shapes: Sequence[Shape] = SHAPES,
+    most_violations: int = 1_000_000,
 ) -> Outcome:  # fmt: skip
     """Runs until so many violations were found."""
-    runs = done = accepted = 0
+    runs = done = accepted = switches = 0
     violations: list[tuple[int, str]] = []
     for seed in seeds:
         runs += 1
         try:
-            world = simulate(seed, protocol=protocol, shape=shape, steps=steps, runners_freeze=runners_freeze)
+            world = simulate(seed, profile, protocol=protocol, shapes=shapes)
         except ViolationError as violation:
             violations.append((seed, str(violation)))
             if len(violations) >= most_violations:
@@ -88,4 +106,5 @@ def simulate_many(
         else:
             done += world.steps_done
             accepted += world.accepted
-    return Outcome(runs, done, accepted, tuple(violations))
+            switches += world.switches
+    return Outcome(runs, done, accepted, switches, tuple(violations))

@@ -10,14 +10,14 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from model.program import FenceSession, LostError, RefusedError, Runner, Store, UndoneError
+from model.program import Checkpoint, FenceSession, LostError, RefusedError, Runner, Store, UndoneError
 from model.protocol import PROGRAM, Protocol
 from model.servers import KEYS, Commit, RejectedError, Row, Rows, Server, Shape, Steps
 
 from dbmigrate.domain.errors import AmbiguousError
 from dbmigrate.domain.ownership import decide_owner
 from dbmigrate.domain.phases import Phase
-from dbmigrate.domain.routes import Side
+from dbmigrate.domain.routes import Direction, Side
 
 CODES = (None, 1, 2, 3)
 MOST_STEPS_TO_REST = 20_000
@@ -55,6 +55,7 @@ class World:
         uses_read_only: bool = False,
         writers: int = 2,
         runners_freeze: bool = True,
+        is_copied: bool = False,
     ) -> None:
         self.shape, self.protocol, self.uses_read_only = shape, protocol, uses_read_only
         self.runners_freeze = runners_freeze
@@ -66,12 +67,16 @@ class World:
         self.is_closing = False
         self.is_cutover_wanted = self.is_revert_wanted = False
         self.accepted = 0
+        self._owner = Side.SOURCE
+        self.switches = 0
         self.steps_done = 0
         self._remark = 0
         self._dice = random.Random(seed)
         for server in self.servers.values():
             self.spawn(None, f"{server.side.value} engine", self._show(server))
-        self._fill()
+        self._fill(8)
+        if is_copied:
+            self._start_copied()
         for _ in range(writers):
             self.spawn(None, "writer", self._write())
         self.live: Runner | None = None
@@ -202,9 +207,19 @@ class World:
             yield lambda: server.shown < len(server.log)
             server.show_next()
 
-    def _fill(self) -> None:
+    def _start_copied(self) -> None:
+        """A move whose copy is behind it, but for a few changes that nobody has streamed yet."""
+        source, target = self.servers[Side.SOURCE], self.servers[Side.TARGET]
+        target.log_commit(Commit(changes=[(t, key, row) for t, rows in source.rows.items() for key, row in rows.items()]))
+        target.show_next()
+        self.store.phase, self.store.stripes = Phase.CATCH_UP, []
+        self.store.checkpoints[Direction.FORWARD] = Checkpoint(len(source.log), 0)
+        self._fill(3)
+        self.is_cutover_wanted = True
+
+    def _fill(self, count: int) -> None:
         source = self.servers[Side.SOURCE]
-        for _ in range(8):
+        for _ in range(count):
             commit = self._build_change(source)
             if commit is not None:
                 self._accept(source, commit)
@@ -273,6 +288,8 @@ class World:
             else:
                 self.expected[table][key] = row
         self.accepted += 1
+        self.switches += server.side is not self._owner
+        self._owner = server.side
         return server.log_commit(commit)
 
     def _build_change(self, server: Server) -> Commit | None:
