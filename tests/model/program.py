@@ -439,6 +439,8 @@ class Runner:
 
     def _enter(self, phase: Phase) -> Steps:
         yield f"entering {phase.value}"
+        if self.protocol.phase_checks_lease and self.store.generation != self.generation:
+            raise RefusedError
         self.store.save_phase(self._epoch, phase)
         self._epoch += 1
         owner = MEANINGS[phase].owner

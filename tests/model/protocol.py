@@ -50,6 +50,7 @@ class Protocol:
     tenure_guards_switch: bool = True
     recovery_reads_with_lock: bool = True
     checkpoint_checks_lease: bool = True
+    phase_checks_lease: bool = True
 
 
 PROGRAM = Protocol()

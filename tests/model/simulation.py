@@ -1,7 +1,8 @@
 """Random schedules over the model: fast, seeded, and as unfair as races need.
 
 A fair scheduler hardly ever lets one actor sleep through everything that the others do. So each run draws how unfair
-it is: all alike, by weights drawn for the names of actors, or by priorities that change at a few moments.
+it is: all alike, by weights drawn for the names of actors, by priorities that change at a few moments, or with actors
+that fall asleep wherever they are.
 """
 
 from __future__ import annotations
@@ -31,15 +32,21 @@ class Scheduler:
 
     def __init__(self, dice: random.Random, steps: int) -> None:
         self._dice = dice
-        self._mode = dice.choice(("alike", "weights", "priorities", "priorities"))
+        self._mode = dice.choice(("alike", "weights", "priorities", "sleepers", "sleepers"))
         self._weights: dict[str, float] = {}
         self._priorities: dict[Actor, float] = {}
+        self._asleep: dict[Actor, int] = {}
         self._changes = {dice.randrange(steps) for _ in range(dice.randrange(1, 12))}
         self._count = 0
 
     def pick(self, ready: list[Actor]) -> Actor:
         """One of those who can."""
         self._count += 1
+        if self._mode == "sleepers":
+            if self._dice.random() < 0.1:
+                self._asleep[self._dice.choice(ready)] = self._count + self._dice.randrange(5, 90)
+            awake = [actor for actor in ready if self._asleep.get(actor, 0) < self._count]
+            return self._dice.choice(awake or ready)
         if self._mode == "alike" or self._dice.random() < 0.05:
             return self._dice.choice(ready)
         if self._mode == "weights":

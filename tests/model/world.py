@@ -186,10 +186,8 @@ class World:
             self.spend_budget()
         elif what == 5:
             self.cut_fence_session()
-        elif what in (6, 7):
-            self.is_revert_wanted = not self.is_revert_wanted
         else:
-            self.is_cutover_wanted = not self.is_cutover_wanted
+            self.is_revert_wanted, self.is_cutover_wanted = self.choose(2) == 0, self.choose(4) > 0
 
     def may_cut_over(self) -> bool:
         """Whether the move goes on from catch_up."""
