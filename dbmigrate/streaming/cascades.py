@@ -68,6 +68,7 @@ class Cascades:
             looked_at = keys[table] if table in self._referenced_beside_key else moved.get(table, ())
             if looked_at:
                 fresh[table] = dict.fromkeys(looked_at)
+        followed = {table: dict(found) for table, found in fresh.items()}
         while fresh:
             following: Keys = {}
             for parent, parent_keys in fresh.items():
@@ -75,8 +76,11 @@ class Cascades:
                     for child_key in self._look_up(foreign_key, list(parent_keys), origin, destination):
                         if child_key not in keys.setdefault(foreign_key.table, {}):
                             keys[foreign_key.table][child_key] = None
-                            following.setdefault(foreign_key.table, {})[child_key] = None
                             added += 1
+                        # A child that is pending for a change of its own has children of its own all the same.
+                        if child_key not in followed.setdefault(foreign_key.table, {}):
+                            followed[foreign_key.table][child_key] = None
+                            following.setdefault(foreign_key.table, {})[child_key] = None
             fresh = {table: found for table, found in following.items() if table in self._by_parent}
         for table in [table for table, found in keys.items() if not found]:
             del keys[table]
