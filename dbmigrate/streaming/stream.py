@@ -178,10 +178,13 @@ class Stream:
         ]
         self._on_step("stream.delivered")
         self._rows_streamed += delivery.rows
-        self._pending.add(keys, delivery.position, max(beats, default=None))
         for event in delivery.events:
             if isinstance(event, SchemaChanged):
-                raise _refuse_schema_change(event)
+                # Before anything of this delivery is pending: its position lies behind the statement, and a checkpoint
+                # there would let the next run pass over it.
+                raise _refuse_schema_change(event, self.direction)
+        self._pending.add(keys, delivery.position, max(beats, default=None))
+        for event in delivery.events:
             if isinstance(event, Truncated) and event.table in self._followed:
                 self._pending.add_truncated(event.table, delivery.position)
         self._pending.wait_for_room(self._stopping.is_set)
@@ -271,11 +274,22 @@ class Stream:
         return StreamStatus(self._pending.backlog, lag, self._rows_streamed, self._keys_flushed, position)
 
 
-def _refuse_schema_change(event: SchemaChanged) -> FatalError:
+_AFTER_SCHEMA_CHANGE = {
+    Direction.FORWARD: "abort and start again with the new schema (`dbmigrate abort`, then `dbmigrate run`); next time "
+    "make the change before the move or after it",
+    Direction.REVERSE: "make the same change on the source, then `dbmigrate run --resync`, which streams back from now "
+    "and repairs the source; until then there is no way back",
+}
+
+
+class SchemaChangedError(FatalError):
+    """DDL on a moving table, by its statement and position."""
+
+
+def _refuse_schema_change(event: SchemaChanged, direction: Direction) -> SchemaChangedError:
     tables = ", ".join(map(str, event.tables)) or event.schema
-    return FatalError(
+    return SchemaChangedError(
         "the schema of a moving table changed", place=f"{tables} at {event.position}",
         cause=event.statement[:300],
-        hint="abort and start again with the new schema (`dbmigrate abort`, then `dbmigrate run`); next time make "
-        "the change before the move or after it",
+        hint=_AFTER_SCHEMA_CHANGE[direction],
     )  # fmt: skip
