@@ -34,6 +34,7 @@ from dbmigrate.workflow.carrying import (
     load_programs,
     prepare_events,
 )
+from dbmigrate.workflow.drift import require_same_definitions
 from dbmigrate.workflow.fences import Fence, build_fence
 from dbmigrate.workflow.migration import Migration
 from dbmigrate.workflow.verification import verify_touched
@@ -131,6 +132,8 @@ class Switch:
 
     def _prepare(self) -> Fence:
         """Everything slow that may happen while the application writes."""
+        if self._direction is Direction.FORWARD:
+            require_same_definitions(self._migration)  # a table that is new is not in the stream
         self._programs = self._load_programs()
         fence = build_fence(
             self._migration.config.cutover.fence, self._migration.id, self._origin,

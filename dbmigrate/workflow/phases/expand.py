@@ -14,6 +14,7 @@ from dbmigrate.mysql.definitions import create_objects, translate_table
 from dbmigrate.mysql.fence import create_fence_tables
 from dbmigrate.mysql.identifiers import quote_identifier
 from dbmigrate.mysql.sessions import Session
+from dbmigrate.workflow.drift import save_definitions
 from dbmigrate.workflow.migration import Migration
 from dbmigrate.workflow.routing import select_tables, target_name
 from dbmigrate.workflow.run import Run
@@ -29,6 +30,7 @@ def work(run: Run) -> Phase | None:
     migration.source.heartbeat.ensure_row()
     migration.target.heartbeat.ensure_row()
     source = migration.read_schema(Side.SOURCE, anew=True)
+    save_definitions(migration, source)
     with migration.target.pool.borrow() as session:
         _create_database(session, migration, source)
         _create_objects(migration, source, ObjectKind.SEQUENCE)  # first: defaults of tables may name them
