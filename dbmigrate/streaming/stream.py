@@ -19,6 +19,7 @@ from dbmigrate.domain.schema import Column, Index, Table, TableName
 from dbmigrate.domain.steps import StepHook, no_step
 from dbmigrate.mysql.binlog import BinlogReader, Delivery, SchemaChanged, Truncated
 from dbmigrate.mysql.control import ControlStore, StreamCheckpoint
+from dbmigrate.mysql.faults import ServerRefusedError
 from dbmigrate.mysql.heartbeat import HEARTBEAT_TABLE, parse_beat
 from dbmigrate.mysql.servers import Server
 from dbmigrate.streaming.flusher import Flusher
@@ -31,6 +32,7 @@ READ_TIMEOUT_SECONDS = 0.25
 CHECKPOINT_SECONDS = 1.0
 BEAT_SECONDS = 0.5
 RECONNECT_SECONDS = 120.0
+EXPLAIN_SECONDS = 15.0
 
 _HEARTBEAT_AS_TABLE = Table(
     name=HEARTBEAT_TABLE,
@@ -135,10 +137,27 @@ class Stream:
         if self._failure is not None:
             raise self._failure
 
+    def explain_refusal(self) -> None:
+        """A server refused a statement of ours: raise the DDL that is the cause, if the binlog holds any up to now."""
+        self._await_schema_change()
+        self.require_healthy()
+
+    def _await_schema_change(self) -> None:
+        """Let the reader come to everything logged before this call, or to what it has to stop at."""
+        try:
+            mark = self._origin.heartbeat.pass_barrier()
+        except DbmigrateError:
+            return
+        until = self._clock() + EXPLAIN_SECONDS
+        while self._pending.beat < mark and self._clock() < until and not self._stopping.wait(0.02):
+            pass
+
     def _guarded(self, work: Callable[[], None]) -> None:
         try:
             work()
         except DbmigrateError as failure:
+            if isinstance(failure, ServerRefusedError) and work != self._read_forever:
+                self._await_schema_change()
             self._fail(failure)
         except Exception as fault:
             log.exception("the stream failed unexpectedly")
