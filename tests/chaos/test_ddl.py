@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable
 from typing import Any
 
 import pymysql
@@ -14,7 +15,9 @@ from moves import Move
 
 from dbmigrate.domain.routes import Side
 from dbmigrate.rehearsal.shop_writers import Writers
+from dbmigrate.streaming.stream import SchemaChangedError
 
+AUTO = '[cutover]\napproval = "auto"\nmax_write_pause_seconds = 5.0\nretry_seconds = 0.2\n'
 WAITING = '[cutover]\napproval = "required"\nmax_write_pause_seconds = 5.0\nretry_seconds = 0.2\n'
 
 EXTRAS = (
@@ -56,40 +59,42 @@ STOPPING["add foreign key"] = (
 EVERYDAY = ("drop column", "drop table", "online tool")
 
 
-class ExtraWriter:
-    """Keeps writing one table whatever happens to it."""
+class Load(Writers):
+    """The shop's customers, and one who keeps writing ``extras`` whatever happens to it."""
 
-    def __init__(self, connect: Callable[[], Any], table: str = "extras") -> None:
-        self._connect, self._table = connect, table
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._work, daemon=True)
+    def __init__(self, route: Callable[[], Any]) -> None:
+        super().__init__(route, threads=2, rate=60)
+        self._connect, self._closing = route, threading.Event()
+        self._extra: threading.Thread | None = None
 
-    def __enter__(self) -> ExtraWriter:
-        self._thread.start()
-        return self
+    def start(self) -> None:
+        super().start()
+        self._extra = threading.Thread(target=self._write_extras, daemon=True)
+        self._extra.start()
 
-    def __exit__(self, *error: object) -> None:
-        self._stopping.set()
-        self._thread.join()
+    def stop(self) -> None:
+        super().stop()
+        self._closing.set()
+        if self._extra is not None:
+            self._extra.join()
 
-    def _work(self) -> None:
+    def _write_extras(self) -> None:
         number = 0
-        while not self._stopping.is_set():
+        while not self._closing.wait(0.02):
             with contextlib.suppress(pymysql.err.MySQLError), contextlib.closing(self._connect()) as connection:
                 connection.autocommit(True)
                 cursor = connection.cursor()
-                while not self._stopping.wait(0.01):
+                while not self._closing.wait(0.01):
                     number += 1
-                    cursor.execute(f"REPLACE INTO `{self._table}` (id) VALUES ({number % 150})")
+                    cursor.execute(f"REPLACE INTO extras (id) VALUES ({number % 150})")
 
 
 @pytest.fixture
-def extra_move(shop_move: Move) -> Iterator[Move]:
+def extra_move(shop_move: Move) -> Move:
     """The shop with tables that nobody misses, and two that do not move."""
     shop_move.pair.source.execute(*EXTRAS)
     shop_move.write(WAITING, tables=TABLES)
-    with ExtraWriter(shop_move.connect_to_owner):
-        yield shop_move
+    return shop_move
 
 
 @pytest.fixture
@@ -120,7 +125,7 @@ def test_ddl_while_streaming_stops_by_name_and_the_move_starts_again(
     source, statement = extra_move.pair.source, STOPPING[kind] % {"schema": extra_move.pair.source.schema}
     if kind == "online tool":
         source.execute("CREATE TABLE _extras_new LIKE extras", "ALTER TABLE _extras_new ADD COLUMN d INT")
-    with Writers(extra_route, threads=2, rate=60) as writers:
+    with Load(extra_route) as writers:
         process = extra_move.start("run")
         extra_move.await_phase("cutover", process=process)
         source.server.execute(f"USE `{'information_schema' if kind == 'odd spelling' else source.schema}`", statement)
@@ -139,3 +144,119 @@ def test_ddl_while_streaming_stops_by_name_and_the_move_starts_again(
             assert "the schema of a moving table changed" in extra_move.run("run", expect=4).stderr
         extra_move.run("abort")
         finish(extra_move, writers)
+
+
+INJECTED = {
+    "drop column": "ALTER TABLE extras DROP COLUMN b",
+    "rename column": "ALTER TABLE extras RENAME COLUMN b TO bb",
+    "rename table": "RENAME TABLE extras TO extras_renamed",
+    "drop table": "DROP TABLE extras",
+}
+
+
+@pytest.mark.parametrize(
+    ("step", "kind"),
+    [
+        ("copy.chunk.barrier", "drop column"),
+        ("copy.chunk.read", "rename table"),
+        pytest.param("copy.chunk.barrier", "drop table", marks=pytest.mark.slow),
+        pytest.param("copy.chunk.barrier", "rename column", marks=pytest.mark.slow),
+        pytest.param("flush.chunks_done", "drop column", marks=pytest.mark.slow),
+        ("flush.barrier", "rename table"),
+        pytest.param("flush.barrier", "drop table", marks=pytest.mark.slow),
+        pytest.param("flush.batch.read", "rename column", marks=pytest.mark.slow),
+    ],
+)
+def test_ddl_that_breaks_a_read_is_named_as_the_cause(
+    step: str, kind: str, extra_move: Move, extra_route: Callable[[], Any], run_here: Callable[..., Any]
+) -> None:
+    """Whoever meets it first, a chunk or a flush that fails or the reader: the message is the statement."""
+    extra_move.write(AUTO, tables=TABLES)
+    with Load(extra_route) as writers:
+        failure = run_here(extra_move, {step: lambda: extra_move.pair.source.execute(INJECTED[kind])})
+        assert isinstance(failure, SchemaChangedError), failure
+        assert INJECTED[kind] in str(failure)
+        assert f"{extra_move.pair.source.schema}.extras at binlog." in str(failure)
+        extra_move.run("abort")
+        finish(extra_move, writers)
+
+
+def test_harmless_ddl_and_truncate_while_streaming(extra_move: Move, extra_route: Callable[[], Any]) -> None:
+    source = extra_move.pair.source
+    other = f"{source.schema}_other"
+    statements = [
+        "TRUNCATE TABLE extras", "ANALYZE TABLE extras", "OPTIMIZE TABLE orders", "REPAIR TABLE extras",
+        "/* two\n lines */ TRUNCATE /*!50000 TABLE */ `extras` -- bye",
+        "ALTER TABLE _outside ADD COLUMN extras INT", "TRUNCATE TABLE _outside", "RENAME TABLE _outside TO _outside2",
+        "CREATE INDEX extras ON _outside2 (a)", "DROP TABLE _outside2",
+        f"CREATE DATABASE {other}", f"CREATE TABLE {other}.extras (id INT PRIMARY KEY)",
+        f"ALTER TABLE {other}.extras ADD COLUMN z INT", f"TRUNCATE {other}.extras", f"DROP TABLE {other}.extras",
+        f"DROP DATABASE {other}",
+        "CREATE TRIGGER extras_write AFTER INSERT ON extras FOR EACH ROW REPLACE INTO parts VALUES (NEW.id + 500, 1)",
+        "CREATE VIEW many_extras AS SELECT COUNT(*) AS many FROM extras", "DROP VIEW open_orders",
+        "CREATE OR REPLACE PROCEDURE cancel_order(IN cancelled_id BIGINT UNSIGNED) "
+        "UPDATE orders SET status = 'cancelled', note = 'by procedure' WHERE id = cancelled_id AND status <> 'shipped'",
+        "CREATE FUNCTION one() RETURNS INT DETERMINISTIC RETURN 1",
+        "CREATE TEMPORARY TABLE extras (id INT PRIMARY KEY)", "INSERT INTO extras VALUES (1)",
+        "ALTER TABLE extras ADD COLUMN z INT", "DROP TEMPORARY TABLE extras",
+        "CREATE TABLE IF NOT EXISTS extras (id INT)", "FLUSH TABLES", "COMMIT",
+    ]  # fmt: skip
+    with Load(extra_route) as writers:
+        process = extra_move.start("run", "--until", "cutover")
+        extra_move.await_phase("cutover", process=process)
+        with source.connect() as connection, connection.cursor() as cursor:
+            for statement in statements:
+                cursor.execute(statement)
+                cursor.fetchall()
+        extra_move.run("cutover")
+        assert await_end(process)[0] == 0
+        writers.stop()
+        extra_move.run("run", "--until", "soak")
+    extra_move.require_equal(writers)
+    target = extra_move.pair.target
+    assert target.execute("SELECT many > 0 FROM many_extras") == ((1,),)
+    assert target.execute("SELECT one()") == ((1,),)
+    assert target.execute("SHOW TABLES LIKE 'open_orders'") == ()
+    assert "by procedure" in target.execute("SHOW CREATE PROCEDURE cancel_order")[0][2]
+    assert len(target.execute("SHOW TRIGGERS LIKE 'extras'")) == 1
+
+
+def test_a_table_created_during_the_move_holds_the_switch_back_by_name(
+    extra_move: Move, extra_route: Callable[[], Any]
+) -> None:
+    source = extra_move.pair.source
+    with Load(extra_route) as writers:
+        process = extra_move.start("run", "--until", "cutover")
+        extra_move.await_phase("cutover", process=process)
+        source.execute("CREATE TABLE latecomer (id INT NOT NULL PRIMARY KEY)", "INSERT INTO latecomer VALUES (1), (2)")
+        extra_move.run("approve")
+        code, err = await_end(process)
+        assert code == 3, err
+        assert "latecomer is new" in err
+        assert extra_move.read_owner() is Side.SOURCE
+        extra_move.run("abort")
+        finish(extra_move, writers)
+    assert extra_move.pair.target.execute("SELECT * FROM latecomer") == ((1,), (2,))
+
+
+@pytest.mark.parametrize("kind", ["add column", pytest.param("drop column", marks=pytest.mark.slow)])
+def test_ddl_on_the_target_in_soak_closes_the_way_back_until_the_source_has_it_too(
+    kind: str, extra_move: Move, extra_route: Callable[[], Any]
+) -> None:
+    with Load(extra_route) as writers:
+        process = extra_move.start("run", "--yes")
+        extra_move.await_phase("soak", process=process)
+        extra_move.pair.target.execute(STOPPING[kind])
+        code, err = await_end(process)
+        assert code == 4, err
+        assert "dbmigrate run --resync" in err
+        assert STOPPING[kind] in err
+        assert extra_move.run("run", expect=4).stderr.count(STOPPING[kind]) == 1
+        extra_move.pair.source.execute(STOPPING[kind])
+        process = extra_move.start("run", "--resync")
+        extra_move.run("revert")
+        assert await_end(process)[0] == 0
+        assert extra_move.read_owner() is Side.SOURCE
+        writers.stop()
+    extra_move.run("abort")
+    finish(extra_move, writers)
