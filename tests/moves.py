@@ -124,6 +124,24 @@ class Move:
         assert writers.failed == 0, writers.errors
         assert writers.committed > 0
 
+    def stop(self, process: subprocess.Popen[str]) -> None:
+        """End a runner as Ctrl-C does: what is in flight is finished, the checkpoint saved."""
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == 4, f"exit {process.returncode}\n{out}\n{err}"
+        assert "stopped cleanly" in err
+
+    def finish(self, writers: Writers, *arguments: str) -> None:
+        """Move to the end with the writers at work, then stop them and compare everything."""
+        self.run("run", "--until", "cutover", "--yes", *arguments)
+        assert self.read_owner() is Side.TARGET
+        before = writers.committed
+        while writers.committed < before + 5:
+            time.sleep(0.02)
+        writers.stop()
+        self.run("run", "--until", "soak")
+        self.require_equal(writers)
+
     def release_lease(self) -> None:
         """What 15 s would do after a runner was killed."""
         self.pair.target.server.execute("UPDATE _dbmigrate.migration SET lease_until = NULL")

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from databases import Pair
 from moves import Move
 
 from dbmigrate.config import load_config
 from dbmigrate.domain.errors import DbmigrateError
+from dbmigrate.domain.flavours import Flavour
 from dbmigrate.domain.phases import Phase
 from dbmigrate.rehearsal.shop import create_shop, fill_shop
 from dbmigrate.workflow.migration import Migration, Surroundings
@@ -35,6 +37,31 @@ def shop_move(mariadb_pair: Any, tmp_path: Path) -> Iterator[Move]:
     move.create_application_user()
     yield move
     move.stop_all()
+
+
+@pytest.fixture
+def private_move(
+    server_factory: Any, session_server: Any, database_factory: Any, tmp_path: Path
+) -> Iterator[Callable[..., Move]]:
+    """``private_move(flavour, rows=..., text=..., **options)``: a shop on a source of its own, with these options."""
+    moves: list[Move] = []
+
+    def create(flavour: Flavour = Flavour.MARIADB, *, rows: int = 5_000, text: str = AUTO, **options: str) -> Move:
+        source = database_factory(server_factory(flavour, **options))
+        target = database_factory(session_server(flavour, "target"), source.schema)
+        with source.connect() as connection:
+            create_shop(connection, source.schema)
+            fill_shop(connection, source.schema, rows)
+        passwords = {"SOURCE_PASSWORD": source.server.password, "TARGET_PASSWORD": target.server.password}
+        move = Move(Pair(source, target), tmp_path / "dbmigrate.toml", passwords)
+        move.write(text)
+        move.create_application_user()
+        moves.append(move)
+        return move
+
+    yield create
+    for move in moves:
+        move.stop_all()
 
 
 @pytest.fixture

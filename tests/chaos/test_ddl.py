@@ -254,7 +254,11 @@ def test_ddl_on_the_target_in_soak_closes_the_way_back_until_the_source_has_it_t
         assert extra_move.run("run", expect=4).stderr.count(STOPPING[kind]) == 1
         extra_move.pair.source.execute(STOPPING[kind])
         process = extra_move.start("run", "--resync")
-        extra_move.run("revert")
+        until = time.monotonic() + 60
+        while not extra_move.pair.target.server.execute("SELECT 1 FROM _dbmigrate.evidence WHERE kind = 'resync'"):
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        extra_move.run("revert")  # while the source is still being repaired
         assert await_end(process)[0] == 0
         assert extra_move.read_owner() is Side.SOURCE
         writers.stop()
