@@ -102,7 +102,8 @@ class BinlogReader:
                 "the binlog stream is damaged",
                 place=str(self._changes.delivered),
                 cause=str(error),
-                hint="run again; if it happens at the same place, check the server's binlog with mysqlbinlog",
+                hint="run again; if it happens at the same place, check the server's binlog with mysqlbinlog, then "
+                "`dbmigrate run --resync`, which streams from now and repairs what was missed",
             ) from error
         except (pymysql.err.MySQLError, OSError, EOFError) as error:
             self.close()
@@ -209,7 +210,11 @@ def explain_read_failure(position: Position, cause: str) -> DbmigrateError:
         )  # fmt: skip
     if "shutdown" in text or "killed" in text:
         return TransientError("the server ended the dump", place=place, cause=cause, hint="run again")
-    return FatalError("the server cannot read its binlog", place=place, cause=cause, hint=format_purged_hint())
+    return FatalError(
+        "the server cannot read its binlog", place=place, cause=cause,
+        hint="find the cause in the server's error log; then `dbmigrate run --resync`, which streams from now and "
+        "repairs what was missed",
+    )  # fmt: skip
 
 
 def _is_same_id(text: str) -> bool:
@@ -237,7 +242,7 @@ _SIGNS_OF_LOSS = (
 def format_purged_hint() -> str:
     """What to do when a position is gone."""
     return (
-        "stream from now, then run `dbmigrate verify --repair`; to keep it from happening again, raise "
+        "`dbmigrate run --resync` streams from now and repairs what was missed; to keep it from happening again, raise "
         "binlog_expire_logs_seconds (MariaDB: expire_logs_days) above the longest pause of the migration"
     )
 
