@@ -14,6 +14,7 @@ from dbmigrate.config import FenceKind
 from dbmigrate.domain.errors import DbmigrateError, RefusedError
 from dbmigrate.domain.routes import Side
 from dbmigrate.domain.schema import TableName
+from dbmigrate.mysql.activity import OpenTransaction, read_open_transactions
 from dbmigrate.mysql.faults import RolledBackError
 from dbmigrate.mysql.fence import (
     build_fence_lock,
@@ -39,6 +40,9 @@ class Fence(Protocol):
         """Wait for writers in the middle of something and let no other commit. Opens the transaction in which the
         fence row will change."""
 
+    def find_unfinished(self, session: Session) -> tuple[OpenTransaction, ...]:
+        """Transactions with changes that were open when the fence closed and that it has not waited for."""
+
     def lift(self, session: Session) -> None:
         """Undo ``close``: writers go on as before."""
 
@@ -52,8 +56,9 @@ class Fence(Protocol):
 class ReadOnlyFence:
     """``SET GLOBAL read_only``: the whole server refuses ordinary accounts, at COMMIT at the latest."""
 
-    def __init__(self, migration_id: str) -> None:
+    def __init__(self, migration_id: str, server: Server) -> None:
         self._migration_id = migration_id
+        self._is_mariadb = server.version.is_mariadb
 
     def prepare(self) -> None:
         """Nothing is slow here."""
@@ -63,6 +68,12 @@ class ReadOnlyFence:
         session.execute(build_read_only(True), doing="making the server read-only")
         session.execute("START TRANSACTION")
         session.execute(build_fence_lock(self._migration_id), doing="locking the fence row")
+
+    def find_unfinished(self, session: Session) -> tuple[OpenTransaction, ...]:
+        # MySQL lets XA PREPARE and XA COMMIT pass read_only, and an XA transaction cannot be told from another: each has
+        # to end. MariaDB refuses every COMMIT, so only those are spared that would lose long work, or a promise.
+        found = [one for one in read_open_transactions(session) if one.rows_changed]
+        return tuple(one for one in found if not self._is_mariadb or one.seconds >= 1 or not one.connection_id)
 
     def lift(self, session: Session) -> None:
         session.execute("ROLLBACK")
@@ -115,6 +126,9 @@ class LockTablesFence:
         session.execute("SET autocommit = 0")
         session.execute(build_lock_tables(self._tables), doing="locking the tables")
 
+    def find_unfinished(self, session: Session) -> tuple[OpenTransaction, ...]:
+        return ()  # the locks were granted after all of them
+
     def lift(self, session: Session) -> None:
         session.execute("ROLLBACK")
         session.execute("UNLOCK TABLES", doing="unlocking the tables")
@@ -137,7 +151,7 @@ def build_fence(
         RefusedError: a fence that this version cannot run.
     """
     if kind is FenceKind.READ_ONLY:
-        return ReadOnlyFence(migration_id)
+        return ReadOnlyFence(migration_id, server)
     if kind is FenceKind.LOCK_TABLES:
         account = server.endpoint.section.user
         return LockTablesFence(migration_id, server, tables, closed_when_owner=gives_up_to, account=account)

@@ -94,8 +94,8 @@ def switch_within_attempts(run: Run, direction: Direction) -> SwitchReport | Non
             run.wait(cutover.retry_seconds, reason=f"attempt {attempt} was undone: {last.cause or last.message}")
     raise RefusedError(
         f"the switch was undone {cutover.max_attempts} times", place=f"migration {run.migration.id}",
-        cause=(last.cause or last.message) if last else "", hint="run again when the server is calmer, or allow a "
-        "longer [cutover] max_write_pause_seconds",
+        cause=(last.cause or last.message) if last else "", hint="let a transaction that is named end, or KILL its "
+        "connection, and run again when the server is calmer, or allow a longer [cutover] max_write_pause_seconds",
     )  # fmt: skip
 
 
