@@ -29,6 +29,8 @@ from dbmigrate.mysql.sessions import Session
 
 log = logging.getLogger(__name__)
 
+GUARD_WAIT_SECONDS = 1
+
 
 class Fence(Protocol):
     """What holds other writers back on the side that gives up ownership."""
@@ -102,7 +104,8 @@ class LockTablesFence:
     def prepare(self) -> None:
         """Arm the guards: they let everybody pass until the fence row names the other owner."""
         with self._server.pool.borrow() as session:
-            session.execute("SET SESSION lock_wait_timeout = 2")
+            # A trigger waits for the table's open transactions, and whoever comes later waits behind it.
+            session.execute(f"SET SESSION lock_wait_timeout = {GUARD_WAIT_SECONDS}")
             present = set().union(*(read_guards(session, schema) for schema in {t.schema for t in self._tables}))
             try:
                 for table in self._tables:
@@ -116,10 +119,7 @@ class LockTablesFence:
         ):
             name = statement.split("`.`", 1)[1].split("`", 1)[0]
             if name not in present:
-                self._server.retry.retrying(
-                    lambda statement=statement: session.execute(statement, doing=f"arming {table}"),  # type: ignore[misc]
-                    idempotent=False,
-                )
+                session.execute(statement, doing=f"arming {table}")
 
     def close(self, session: Session) -> None:
         # START TRANSACTION would release the table locks; with autocommit off the fence row can still be committed.

@@ -18,6 +18,7 @@ from dbmigrate.domain.routes import Direction, Side
 from dbmigrate.domain.schema import ObjectKind, TableName
 from dbmigrate.mysql.activity import interrupting_after, read_open_transactions
 from dbmigrate.mysql.control import MigrationState
+from dbmigrate.mysql.faults import RolledBackError
 from dbmigrate.mysql.fence import build_fence_save, load_fence_row
 from dbmigrate.mysql.sessions import Session
 from dbmigrate.streaming.stream import Stream
@@ -141,7 +142,7 @@ class Switch:
             self._migration.config.cutover.fence, self._migration.id, self._origin,
             self._migration.table_names(self._giving), gives_up_to=self._taking,
         )  # fmt: skip
-        fence.prepare()
+        self._arm(fence)
         if self._programs:
             with self._destination.pool.borrow() as session:
                 prepare_events(session, self._programs, self._taking, self._migration.schema_name(self._taking))
@@ -150,6 +151,16 @@ class Switch:
         if not verify_touched(self._migration, self._stream, is_still=False):
             raise RefusedError("rows differ: verify again before the switch", place=f"migration {self._migration.id}")
         return fence
+
+    def _arm(self, fence: Fence) -> None:
+        self._began = self._clock()
+        try:
+            fence.prepare()
+        except RolledBackError as waited:
+            raise SwitchUndoneError(
+                "the fence could not be prepared; writers go on as before", place=self._origin.place,
+                cause=self._describe(waited), hint="it is tried again",
+            ) from waited  # fmt: skip
 
     def _load_programs(self) -> tuple[Program, ...]:
         """Forward: as the source defines them now, saved for the way back. Backward: as saved."""
