@@ -15,6 +15,12 @@ from typing import Any
 from dbmigrate.domain.ownership import FenceRow, decide_owner
 from dbmigrate.domain.phases import Phase
 from dbmigrate.domain.routes import Side
+from dbmigrate.rehearsal.row_comparison import compare
+from dbmigrate.rehearsal.shop_writers import Writers
+
+LIST_TABLES = (
+    "SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE() AND table_type = 'BASE TABLE'"
+)
 
 
 @dataclass
@@ -98,6 +104,47 @@ class Move:
         """An account without administrative privileges on both sides."""
         for database in (self.pair.source, self.pair.target):
             database.server.create_user("shop_app", "app", f"ALL PRIVILEGES ON `{database.schema}`.*")
+
+    def require_equal(self, writers: Writers | None = None, *, prefix_that_stays: str = "_") -> None:
+        """Both sides row by row, by a query of its own, and the owner's rows by the writers' journal.
+
+        Tables whose names begin with ``prefix_that_stays`` do not move.
+        """
+        with self.pair.source.connect() as source, self.pair.target.connect() as target:
+            schema = self.pair.source.schema
+            found = [self.pair.source.execute(LIST_TABLES), self.pair.target.execute(LIST_TABLES)]
+            names = {name for rows in found for (name,) in rows if not name.startswith(prefix_that_stays)}
+            result = compare(source, target, schema, tables=sorted(names))
+            assert result.differing == 0, result.first
+        if writers is None:
+            return
+        owner = self.pair.target if self.read_owner() is Side.TARGET else self.pair.source
+        with owner.connect() as connection:
+            assert writers.verify_journal(connection) == (0, 0)
+        assert writers.failed == 0, writers.errors
+        assert writers.committed > 0
+
+    def stop(self, process: subprocess.Popen[str]) -> None:
+        """End a runner as Ctrl-C does: what is in flight is finished, the checkpoint saved."""
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == 4, f"exit {process.returncode}\n{out}\n{err}"
+        assert "stopped cleanly" in err
+
+    def finish(self, writers: Writers, *arguments: str) -> None:
+        """Move to the end with the writers at work, then stop them and compare everything."""
+        self.run("run", "--until", "cutover", "--yes", *arguments)
+        assert self.read_owner() is Side.TARGET
+        before = writers.committed
+        while writers.committed < before + 5:
+            time.sleep(0.02)
+        writers.stop()
+        self.run("run", "--until", "soak")
+        self.require_equal(writers)
+
+    def release_lease(self) -> None:
+        """What 15 s would do after a runner was killed."""
+        self.pair.target.server.execute("UPDATE _dbmigrate.migration SET lease_until = NULL")
 
     def stop_all(self) -> None:
         """End what is still running."""

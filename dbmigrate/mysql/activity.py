@@ -6,6 +6,7 @@ Also the means to end a statement of our own that waits too long, because both r
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,31 +18,67 @@ from dbmigrate.mysql.sessions import Session, SessionPool
 log = logging.getLogger(__name__)
 
 
+_LONGEST_STATEMENT = 160
+_NAME_OR_VALUE = re.compile(
+    r"""(?P<name>`(?:[^`]|``)*`|[A-Za-z_@$\x80-\U0010ffff][\w@$]*(?!['\w]))
+      | (?P<comment>/\*.*?(?:\*/|\Z)|\#[^\n]*|--\s[^\n]*)
+      | (?P<value>\w*'(?:[^'\\]|\\.|'')*(?:'|\Z)|"(?:[^"\\]|\\.|"")*(?:"|\Z)|\d[\w.]*)""",
+    re.DOTALL | re.VERBOSE,
+)
+
+
+def hide_values(statement: str) -> str:
+    """A statement on one line with ``?`` for each value and without comments: fit for a message."""
+    text = _NAME_OR_VALUE.sub(
+        lambda found: found.group() if found.lastgroup == "name" else "?" if found.lastgroup == "value" else " ",
+        statement,
+    )
+    text = " ".join(text.split())
+    return text if len(text) <= _LONGEST_STATEMENT else f"{text[:_LONGEST_STATEMENT]}..."
+
+
 @dataclass(frozen=True, slots=True)
 class OpenTransaction:
-    """A transaction of somebody else, as an operator needs it to find its owner. The statement is not shown."""
+    """A transaction of somebody else, as an operator needs it to find its owner. ``statement`` holds no values.
 
+    ``connection_id`` is 0 for an XA transaction that is prepared and whose session has ended.
+    """
+
+    id: str
     connection_id: int
     account: str
     seconds: int
     state: str
+    statement: str = ""
+    rows_changed: int = 0
 
     def __str__(self) -> str:
-        return f"connection {self.connection_id} of {self.account}, open for {self.seconds} s ({self.state})"
+        changed = f", {self.rows_changed} rows changed" if self.rows_changed else ""
+        if not self.connection_id:
+            return f"an XA transaction prepared and not decided, open for {self.seconds} s{changed} (XA RECOVER lists it)"
+        doing = f"{self.state}: {self.statement}" if self.statement else self.state
+        return f"connection {self.connection_id} of {self.account}, open for {self.seconds} s{changed} ({doing})"
 
 
 def read_open_transactions(session: Session, *, at_least_seconds: int = 0) -> tuple[OpenTransaction, ...]:
-    """Open transactions of other connections, oldest first. Needs PROCESS; without it only our own are seen."""
+    """Open transactions of other connections, those with changes first, then the oldest.
+
+    Needs PROCESS; without it only our own are seen.
+    """
     rows = session.execute(
-        "SELECT t.trx_mysql_thread_id, CONCAT(COALESCE(p.user, '?'), '@', COALESCE(p.host, '?')), "
-        "TIMESTAMPDIFF(SECOND, t.trx_started, NOW()), COALESCE(p.command, '') "
-        "FROM information_schema.innodb_trx t LEFT JOIN information_schema.processlist p ON p.id = t.trx_mysql_thread_id "
-        f"WHERE t.trx_mysql_thread_id NOT IN (0, CONNECTION_ID()) "
-        f"AND t.trx_started <= NOW() - INTERVAL {int(at_least_seconds)} SECOND ORDER BY t.trx_started LIMIT 20",
+        "SELECT t.trx_id, t.trx_mysql_thread_id, CONCAT(COALESCE(p.user, '?'), '@', COALESCE(p.host, '?')), "
+        "TIMESTAMPDIFF(SECOND, t.trx_started, NOW()), COALESCE(p.command, ''), COALESCE(p.info, ''), "
+        "t.trx_rows_modified FROM information_schema.innodb_trx t "
+        "LEFT JOIN information_schema.processlist p ON p.id = t.trx_mysql_thread_id AND t.trx_mysql_thread_id > 0 "
+        "WHERE t.trx_mysql_thread_id <> CONNECTION_ID() AND (t.trx_mysql_thread_id > 0 OR t.trx_rows_modified > 0) "
+        f"AND t.trx_started <= NOW() - INTERVAL {int(at_least_seconds)} SECOND "
+        "ORDER BY t.trx_rows_modified = 0, t.trx_started LIMIT 200",
         doing="reading open transactions",
     ).rows
+    texts = [[(field or b"").decode("utf-8", "replace") for field in row] for row in rows]
     return tuple(
-        OpenTransaction(int(r[0] or 0), (r[1] or b"").decode(), int(r[2] or 0), (r[3] or b"").decode()) for r in rows
+        OpenTransaction(r[0], int(r[1] or 0), r[2], int(r[3] or 0), r[4], hide_values(r[5]), int(r[6] or 0))
+        for r in texts
     )
 
 

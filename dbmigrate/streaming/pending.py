@@ -117,6 +117,12 @@ class PendingKeys:
         with self._condition:
             return self._position
 
+    @property
+    def beat(self) -> int:
+        """The last heartbeat delivered."""
+        with self._condition:
+            return self._beat
+
     def wait_for_change(self, timeout_seconds: float) -> None:
         """Return when something was added since the last ``take``, or after the timeout."""
         with self._condition:

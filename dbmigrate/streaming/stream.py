@@ -17,8 +17,9 @@ from dbmigrate.domain.positions import Position
 from dbmigrate.domain.routes import Direction, Route
 from dbmigrate.domain.schema import Column, Index, Table, TableName
 from dbmigrate.domain.steps import StepHook, no_step
-from dbmigrate.mysql.binlog import BinlogReader, Delivery, SchemaChanged, Truncated
+from dbmigrate.mysql.binlog import BinlogReader, Delivery, PositionLost, SchemaChanged, Truncated
 from dbmigrate.mysql.control import ControlStore, StreamCheckpoint
+from dbmigrate.mysql.faults import ServerRefusedError
 from dbmigrate.mysql.heartbeat import HEARTBEAT_TABLE, parse_beat
 from dbmigrate.mysql.servers import Server
 from dbmigrate.streaming.flusher import Flusher
@@ -31,6 +32,8 @@ READ_TIMEOUT_SECONDS = 0.25
 CHECKPOINT_SECONDS = 1.0
 BEAT_SECONDS = 0.5
 RECONNECT_SECONDS = 120.0
+EXPLAIN_SECONDS = 15.0
+STUCK_SECONDS = 15.0
 
 _HEARTBEAT_AS_TABLE = Table(
     name=HEARTBEAT_TABLE,
@@ -99,6 +102,8 @@ class Stream:
         self._reached_beat = start.beat
         self._reached_position = start.position
         self._saved_at = clock()
+        self._last_beat = start.beat
+        self._awaited: tuple[int, float] | None = None
         self._touched = TouchedKeys()
         self._rows_streamed = 0
         self._keys_flushed = 0
@@ -135,10 +140,27 @@ class Stream:
         if self._failure is not None:
             raise self._failure
 
+    def explain_refusal(self) -> None:
+        """A server refused a statement of ours: raise the DDL that is the cause, if the binlog holds any up to now."""
+        self._await_schema_change()
+        self.require_healthy()
+
+    def _await_schema_change(self) -> None:
+        """Let the reader come to everything logged before this call, or to what it has to stop at."""
+        try:
+            mark = self._origin.heartbeat.pass_barrier()
+        except DbmigrateError:
+            return
+        until = self._clock() + EXPLAIN_SECONDS
+        while self._pending.beat < mark and self._clock() < until and not self._stopping.wait(0.02):
+            pass
+
     def _guarded(self, work: Callable[[], None]) -> None:
         try:
             work()
         except DbmigrateError as failure:
+            if isinstance(failure, ServerRefusedError) and work != self._read_forever:
+                self._await_schema_change()
             self._fail(failure)
         except Exception as fault:
             log.exception("the stream failed unexpectedly")
@@ -168,6 +190,23 @@ class Stream:
             lost_at = None
             if delivery is not None:
                 self._deliver(delivery)
+            elif self._is_stuck():
+                log.warning("the server sends nothing although it commits: asking again from the last transaction")
+                self._reader.close()
+
+    def _is_stuck(self) -> bool:
+        """Whether a beat was committed long ago and has not come, with nothing else on the way.
+
+        A dump may go on waiting at the end of a file that RESET MASTER has removed.
+        """
+        awaited = self._awaited
+        if awaited is None or self._pending.beat >= awaited[0]:
+            self._awaited = None
+            return False
+        if self._clock() - awaited[1] < STUCK_SECONDS:
+            return False
+        self._awaited = None
+        return True
 
     def _deliver(self, delivery: Delivery) -> None:
         keys = dict(delivery.keys)
@@ -178,13 +217,52 @@ class Stream:
         ]
         self._on_step("stream.delivered")
         self._rows_streamed += delivery.rows
-        self._pending.add(keys, delivery.position, max(beats, default=None))
         for event in delivery.events:
             if isinstance(event, SchemaChanged):
-                raise _refuse_schema_change(event)
+                # Before anything of this delivery is pending: its position lies behind the statement, and a checkpoint
+                # there would let the next run pass over it.
+                raise _refuse_schema_change(event, self.direction)
+        self._require_no_gap(beats, delivery.position)
+        self._pending.add(keys, delivery.position, max(beats, default=None))
+        for event in delivery.events:
             if isinstance(event, Truncated) and event.table in self._followed:
                 self._pending.add_truncated(event.table, delivery.position)
         self._pending.wait_for_room(self._stopping.is_set)
+
+    def _require_no_gap(self, beats: Sequence[int], position: Position) -> None:
+        """Each beat is logged as an update from the number before, so a number left out is binlog left out.
+
+        Positions alone do not show it: after RESET MASTER or on a restored server, files and GTIDs are used again.
+
+        Raises:
+            PositionLost: a part of the binlog has been passed over.
+        """
+        for beat, following in zip(beats, [*beats[1:], 0], strict=False):
+            is_before_image = following == beat + 1
+            if beat > self._last_beat + (0 if is_before_image else 1):
+                raise PositionLost(
+                    "the binlog does not continue what was read before", place=f"binlog position {position}",
+                    cause=f"heartbeat {beat} follows {self._last_beat}: the server's log was reset, or it is another "
+                    "server's", hint="`dbmigrate run --resync` streams from now and repairs what was missed",
+                )  # fmt: skip
+            self._last_beat = max(self._last_beat, beat)
+
+    def _pass_barrier(self) -> int:
+        """Commit a beat; its number is greater than any that has been delivered, or commits were taken back.
+
+        Raises:
+            PositionLost: the server no longer has transactions that were streamed.
+        """
+        delivered = self._pending.beat
+        beat = self._origin.heartbeat.pass_barrier()
+        if beat <= delivered:
+            raise PositionLost(
+                "the server has lost transactions that were streamed already", place=self._origin.place,
+                cause=f"it commits heartbeat {beat}, and {delivered} was read from its binlog: a failover to a replica "
+                "that lacked them, or a server restored to an earlier state",
+                hint="`dbmigrate run --resync` streams from now and makes the other side equal to what it has now",
+            )  # fmt: skip
+        return beat
 
     # --- flushing ---
 
@@ -221,7 +299,9 @@ class Stream:
 
     def _beat_forever(self) -> None:
         while not self._stopping.wait(BEAT_SECONDS):
-            self._origin.heartbeat.pass_barrier()
+            beat = self._pass_barrier()
+            if self._awaited is None:
+                self._awaited = beat, self._clock()
 
     # --- asking ---
 
@@ -240,7 +320,11 @@ class Stream:
             DrainTimedOutError: nothing is lost.
             DbmigrateError: the stream has failed.
         """
-        mark = self._origin.heartbeat.pass_barrier()
+        try:
+            mark = self._pass_barrier()
+        except PositionLost as lost:
+            self._fail(lost)
+            raise
         with self._progress:
             reached = self._progress.wait_for(
                 lambda: self._failure is not None or self._stopping.is_set() or self._reached_beat >= mark,
@@ -271,11 +355,22 @@ class Stream:
         return StreamStatus(self._pending.backlog, lag, self._rows_streamed, self._keys_flushed, position)
 
 
-def _refuse_schema_change(event: SchemaChanged) -> FatalError:
+_AFTER_SCHEMA_CHANGE = {
+    Direction.FORWARD: "abort and start again with the new schema (`dbmigrate abort`, then `dbmigrate run`); next time "
+    "make the change before the move or after it",
+    Direction.REVERSE: "make the same change on the source, then `dbmigrate run --resync`, which streams back from now "
+    "and repairs the source; until then there is no way back",
+}
+
+
+class SchemaChangedError(FatalError):
+    """DDL on a moving table, by its statement and position."""
+
+
+def _refuse_schema_change(event: SchemaChanged, direction: Direction) -> SchemaChangedError:
     tables = ", ".join(map(str, event.tables)) or event.schema
-    return FatalError(
+    return SchemaChangedError(
         "the schema of a moving table changed", place=f"{tables} at {event.position}",
         cause=event.statement[:300],
-        hint="abort and start again with the new schema (`dbmigrate abort`, then `dbmigrate run`); next time make "
-        "the change before the move or after it",
+        hint=_AFTER_SCHEMA_CHANGE[direction],
     )  # fmt: skip

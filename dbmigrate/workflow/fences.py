@@ -15,6 +15,7 @@ from dbmigrate.config import FenceKind
 from dbmigrate.domain.errors import DbmigrateError, RefusedError, TransientError
 from dbmigrate.domain.routes import Side
 from dbmigrate.domain.schema import TableName
+from dbmigrate.mysql.activity import OpenTransaction, read_open_transactions
 from dbmigrate.mysql.faults import RolledBackError
 from dbmigrate.mysql.fence import (
     build_fence_lock,
@@ -30,6 +31,8 @@ from dbmigrate.mysql.sessions import Session
 
 log = logging.getLogger(__name__)
 
+GUARD_WAIT_SECONDS = 1
+
 
 class Fence(Protocol):
     """What holds other writers back on the side that gives up ownership."""
@@ -40,6 +43,9 @@ class Fence(Protocol):
     def close(self, session: Session) -> None:
         """Wait for writers in the middle of something and let no other commit. Opens the transaction in which the
         fence row will change."""
+
+    def find_unfinished(self, session: Session) -> tuple[OpenTransaction, ...]:
+        """Transactions with changes that were open when the fence closed and that it has not waited for."""
 
     def lift(self, session: Session) -> None:
         """Undo ``close``: writers go on as before."""
@@ -54,8 +60,9 @@ class Fence(Protocol):
 class ReadOnlyFence:
     """``SET GLOBAL read_only``: the whole server refuses ordinary accounts, at COMMIT at the latest."""
 
-    def __init__(self, migration_id: str) -> None:
+    def __init__(self, migration_id: str, server: Server) -> None:
         self._migration_id = migration_id
+        self._is_mariadb = server.version.is_mariadb
 
     def prepare(self) -> None:
         """Nothing is slow here."""
@@ -65,6 +72,12 @@ class ReadOnlyFence:
         session.execute(build_read_only(True), doing="making the server read-only")
         session.execute("START TRANSACTION")
         session.execute(build_fence_lock(self._migration_id), doing="locking the fence row")
+
+    def find_unfinished(self, session: Session) -> tuple[OpenTransaction, ...]:
+        # MySQL lets XA PREPARE and XA COMMIT pass read_only, and an XA transaction cannot be told from another: each has
+        # to end. MariaDB refuses every COMMIT, so only those are spared that would lose long work, or a promise.
+        found = [one for one in read_open_transactions(session) if one.rows_changed]
+        return tuple(one for one in found if not self._is_mariadb or one.seconds >= 1 or not one.connection_id)
 
     def lift(self, session: Session) -> None:
         session.execute("ROLLBACK")
@@ -93,7 +106,8 @@ class LockTablesFence:
     def prepare(self) -> None:
         """Arm the guards: they let everybody pass until the fence row names the other owner."""
         with self._server.pool.borrow() as session:
-            session.execute("SET SESSION lock_wait_timeout = 2")
+            # A trigger waits for the table's open transactions, and whoever comes later waits behind it.
+            session.execute(f"SET SESSION lock_wait_timeout = {GUARD_WAIT_SECONDS}")
             present = set().union(*(read_guards(session, schema) for schema in {t.schema for t in self._tables}))
             try:
                 for table in self._tables:
@@ -107,15 +121,15 @@ class LockTablesFence:
         ):
             name = statement.split("`.`", 1)[1].split("`", 1)[0]
             if name not in present:
-                self._server.retry.retrying(
-                    lambda statement=statement: session.execute(statement, doing=f"arming {table}"),  # type: ignore[misc]
-                    idempotent=False,
-                )
+                session.execute(statement, doing=f"arming {table}")
 
     def close(self, session: Session) -> None:
         # START TRANSACTION would release the table locks; with autocommit off the fence row can still be committed.
         session.execute("SET autocommit = 0")
         session.execute(build_lock_tables(self._tables), doing="locking the tables")
+
+    def find_unfinished(self, session: Session) -> tuple[OpenTransaction, ...]:
+        return ()  # the locks were granted after all of them
 
     def lift(self, session: Session) -> None:
         session.execute("ROLLBACK")
@@ -139,7 +153,7 @@ def build_fence(
         RefusedError: a fence that this version cannot run.
     """
     if kind is FenceKind.READ_ONLY:
-        return ReadOnlyFence(migration_id)
+        return ReadOnlyFence(migration_id, server)
     if kind is FenceKind.LOCK_TABLES:
         account = server.endpoint.section.user
         return LockTablesFence(migration_id, server, tables, closed_when_owner=gives_up_to, account=account)

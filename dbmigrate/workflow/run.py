@@ -19,6 +19,7 @@ from dbmigrate.mysql.binlog import PositionLost
 from dbmigrate.mysql.control import MigrationState
 from dbmigrate.streaming.stream import Stream
 from dbmigrate.verifying.verifier import Verifier
+from dbmigrate.workflow.drift import require_same_definitions
 from dbmigrate.workflow.migration import Migration
 from dbmigrate.workflow.status import RunStatus, TableStatus
 
@@ -90,6 +91,8 @@ class Run:
         if start is None:
             start = self.migration.note_start(direction)
             store.save_checkpoint(direction, start)
+        if direction is Direction.FORWARD:
+            require_same_definitions(self.migration)  # after the position: later DDL is in the stream
         self.stream = self.migration.build_stream(direction, start)
         self.stream.start()
         return self.stream

@@ -22,6 +22,7 @@ from dbmigrate.domain.phases import MEANINGS, Phase, path_to
 from dbmigrate.domain.routes import Side
 from dbmigrate.mysql.binlog import PositionLost
 from dbmigrate.mysql.control import MigrationState
+from dbmigrate.mysql.faults import ServerRefusedError
 from dbmigrate.mysql.fence import build_fence_save, create_fence_tables, load_fence_row
 from dbmigrate.streaming.stream import Stream
 from dbmigrate.workflow.abort import abort
@@ -219,6 +220,10 @@ class Runner:
                 if run.state.phase is Phase.CUTOVER:
                     self._enter(run, Phase.CATCH_UP, "the binlog was purged; verify again")
                 continue
+            except ServerRefusedError:
+                if run.stream is not None:
+                    run.stream.explain_refusal()
+                raise
             if following is None:
                 if not self._is_asked(run):
                     return

@@ -18,6 +18,7 @@ from dbmigrate.domain.routes import Direction, Side
 from dbmigrate.domain.schema import ObjectKind, TableName
 from dbmigrate.mysql.activity import interrupting_after, read_open_transactions
 from dbmigrate.mysql.control import MigrationState
+from dbmigrate.mysql.faults import RolledBackError
 from dbmigrate.mysql.fence import build_fence_save, load_fence_row
 from dbmigrate.mysql.sessions import Session
 from dbmigrate.streaming.stream import Stream
@@ -34,6 +35,7 @@ from dbmigrate.workflow.carrying import (
     load_programs,
     prepare_events,
 )
+from dbmigrate.workflow.drift import require_same_definitions
 from dbmigrate.workflow.fences import Fence, build_fence
 from dbmigrate.workflow.migration import Migration
 from dbmigrate.workflow.verification import verify_touched
@@ -41,6 +43,8 @@ from dbmigrate.workflow.verification import verify_touched
 log = logging.getLogger(__name__)
 
 PRE_DRAIN_SECONDS = 30.0
+LOOK_AGAIN_SECONDS = 0.12  # InnoDB shows what it read up to 0.1 s ago
+MOST_NAMED = 3
 PROGRAMS = "programs"
 SWITCH = "switch"
 
@@ -131,12 +135,14 @@ class Switch:
 
     def _prepare(self) -> Fence:
         """Everything slow that may happen while the application writes."""
+        if self._direction is Direction.FORWARD:
+            require_same_definitions(self._migration)  # a table that is new is not in the stream
         self._programs = self._load_programs()
         fence = build_fence(
             self._migration.config.cutover.fence, self._migration.id, self._origin,
             self._migration.table_names(self._giving), gives_up_to=self._taking,
         )  # fmt: skip
-        fence.prepare()
+        self._arm(fence)
         if self._programs:
             with self._destination.pool.borrow() as session:
                 prepare_events(session, self._programs, self._taking, self._migration.schema_name(self._taking))
@@ -145,6 +151,16 @@ class Switch:
         if not verify_touched(self._migration, self._stream, is_still=False):
             raise RefusedError("rows differ: verify again before the switch", place=f"migration {self._migration.id}")
         return fence
+
+    def _arm(self, fence: Fence) -> None:
+        self._began = self._clock()
+        try:
+            fence.prepare()
+        except RolledBackError as waited:
+            raise SwitchUndoneError(
+                "the fence could not be prepared; writers go on as before", place=self._origin.place,
+                cause=self._describe(waited), hint="it is tried again",
+            ) from waited  # fmt: skip
 
     def _load_programs(self) -> tuple[Program, ...]:
         """Forward: as the source defines them now, saved for the way back. Backward: as saved."""
@@ -180,9 +196,27 @@ class Switch:
     def _close(self, session: Session, fence: Fence) -> None:
         with interrupting_after(self._remaining(), self._origin.pool, session):
             fence.close(session)
+        self._wait_for_unfinished(session, fence)
         if self._programs:
             with self._origin.pool.borrow() as other:
                 disable_events(other, self._programs, self._migration.schema_name(self._giving))
+
+    def _wait_for_unfinished(self, session: Session, fence: Fence) -> None:
+        """Transactions that were open when the fence closed must end, or they could still commit behind it.
+
+        Raises:
+            SwitchUndoneError: one of them takes longer than the budget; it is named.
+        """
+        unfinished = fence.find_unfinished(session)
+        waited_for = {one.id for one in unfinished}
+        while unfinished:
+            if self._remaining() <= LOOK_AGAIN_SECONDS:
+                raise SwitchUndoneError(
+                    f"the write pause of {self._budget:g} s was used up by waiting for open transactions",
+                    cause="; ".join(map(str, unfinished[:MOST_NAMED])),
+                )
+            self._migration.stopping.wait(LOOK_AGAIN_SECONDS)
+            unfinished = tuple(one for one in fence.find_unfinished(session) if one.id in waited_for)
 
     def _verify(self) -> None:
         if not verify_touched(self._migration, self._stream, is_still=True):
@@ -273,10 +307,12 @@ class Switch:
         text = str(fault).replace("\n", "; ")
         try:
             with self._origin.pool.borrow() as session:
-                blocking = read_open_transactions(session, at_least_seconds=1)
+                blocking = read_open_transactions(session, at_least_seconds=int(self._clock() - self._began))
         except DbmigrateError:
             return text
-        return text + (f"; open meanwhile: {blocking[0]}" if blocking else "")
+        if not blocking or "open for" in text:
+            return text
+        return f"{text}; open meanwhile: {'; '.join(map(str, blocking[:MOST_NAMED]))}"
 
     def _undo(self, session: Session, fence: Fence) -> None:
         """Writers first, then everything else."""

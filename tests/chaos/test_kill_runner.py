@@ -18,7 +18,6 @@ import pytest
 from moves import Move
 
 from dbmigrate.domain.routes import Side
-from dbmigrate.rehearsal.row_comparison import compare
 from dbmigrate.rehearsal.shop_writers import Writers
 
 COPY_STEPS = ("copy.chunk.barrier", "copy.chunk.read", "copy.chunk.written", "copy.chunk.committed")
@@ -40,26 +39,13 @@ def _die_at(move: Move, step: str, count: int = 1, request: str = "") -> None:
     move.pair.target.server.execute("UPDATE _dbmigrate.migration SET lease_until = NULL")
 
 
-def _require_equal(move: Move, writers: Writers) -> None:
-    """Row by row, by a query of its own, and by the writers' journal."""
-    owner = move.read_owner()
-    database = move.pair.target if owner is Side.TARGET else move.pair.source
-    with move.pair.source.connect() as source, move.pair.target.connect() as target:
-        result = compare(source, target, move.pair.source.schema)
-        assert result.differing == 0, result.first
-    with database.connect() as connection:
-        assert writers.verify_journal(connection) == (0, 0)
-    assert writers.failed == 0, writers.errors
-    assert writers.committed > 0
-
-
 @pytest.mark.parametrize("step", [*COPY_STEPS, *FLUSH_STEPS, "stream.position_noted", "stream.checkpoint"])
 def test_killed_while_copying_or_streaming(step: str, shop_move: Move, route: Callable[[], Any]) -> None:
     with Writers(route, threads=2, rate=100) as writers:
         _die_at(shop_move, step, 2 if step.startswith("copy") else 1)
         shop_move.run("run", "--until", "cutover")
     shop_move.run("run", "--until", "soak")
-    _require_equal(shop_move, writers)
+    shop_move.require_equal(writers)
 
 
 @pytest.mark.parametrize("step", SWITCH_STEPS)
@@ -70,7 +56,7 @@ def test_killed_inside_the_cutover(step: str, shop_move: Move, route: Callable[[
         time.sleep(0.3)
     assert shop_move.read_owner() is Side.TARGET
     shop_move.run("run", "--until", "soak")
-    _require_equal(shop_move, writers)
+    shop_move.require_equal(writers)
 
 
 @pytest.mark.slow
@@ -85,7 +71,7 @@ def test_killed_inside_the_way_back(step: str, shop_move: Move, route: Callable[
         time.sleep(0.3)
     assert shop_move.read_owner() is Side.SOURCE
     shop_move.run("run", "--until", "verify")
-    _require_equal(shop_move, writers)
+    shop_move.require_equal(writers)
 
 
 @pytest.mark.slow
@@ -99,7 +85,7 @@ def test_killed_on_entering_a_phase(phase: str, shop_move: Move, route: Callable
         shop_move.pair.target.server.execute("UPDATE _dbmigrate.migration SET lease_until = NULL")
         shop_move.run("run", "--until", "cutover")
     shop_move.run("run", "--until", "soak")
-    _require_equal(shop_move, writers)
+    shop_move.require_equal(writers)
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ retry: the next read resumes at the last delivered boundary.
 
 from __future__ import annotations
 
+import random
 import struct
 import time
 from collections.abc import Callable, Mapping
@@ -33,6 +34,7 @@ _BINLOG_THROUGH_GTID = 0x04
 _MARIADB_GTID_CAPABILITY = 4
 _READ_FAILED = 1236
 _SAME_SERVER_ID = 4052  # MariaDB; MySQL says it with 1236
+_OWN_IDS = 0x40000000  # ids that we choose are above it
 _MOST_ROWS = 20_000
 _MOST_BATCHES = 64  # of 128 KiB: how much other traffic is passed over before keys found so far are delivered
 _SILENT_SECONDS_AT_LEAST = 30.0
@@ -90,6 +92,9 @@ class BinlogReader:
             raise
         except ServerError as error:
             self.close()
+            if _is_same_id(error.text):
+                # Whoever connects last under an id wins; under another one there is nothing to fight over.
+                self._server_id = _OWN_IDS | random.getrandbits(30)
             raise self._explain(error) from error
         except MalformedEvent as error:
             self.close()
@@ -97,7 +102,8 @@ class BinlogReader:
                 "the binlog stream is damaged",
                 place=str(self._changes.delivered),
                 cause=str(error),
-                hint="run again; if it happens at the same place, check the server's binlog with mysqlbinlog",
+                hint="run again; if it happens at the same place, check the server's binlog with mysqlbinlog, then "
+                "`dbmigrate run --resync`, which streams from now and repairs what was missed",
             ) from error
         except (pymysql.err.MySQLError, OSError, EOFError) as error:
             self.close()
@@ -197,14 +203,23 @@ def explain_read_failure(position: Position, cause: str) -> DbmigrateError:
             cause=cause,
             hint=format_purged_hint(),
         )
-    if "same server_uuid/server_id" in text or "same server_id" in text:
+    if _is_same_id(text):
         return TransientError(
-            "another replica connected with the same server id", place=place, cause=cause,
+            "another replica connected with the same server id; going on under another one", place=place, cause=cause,
             hint="make sure that only one process streams for this migration",
         )  # fmt: skip
     if "shutdown" in text or "killed" in text:
         return TransientError("the server ended the dump", place=place, cause=cause, hint="run again")
-    return FatalError("the server cannot read its binlog", place=place, cause=cause, hint=format_purged_hint())
+    return FatalError(
+        "the server cannot read its binlog", place=place, cause=cause,
+        hint="find the cause in the server's error log; then `dbmigrate run --resync`, which streams from now and "
+        "repairs what was missed",
+    )  # fmt: skip
+
+
+def _is_same_id(text: str) -> bool:
+    text = text.casefold()
+    return "same server_uuid/server_id" in text or "same server_id" in text
 
 
 # Purged or removed files, a state that was never there (another server, RESET MASTER), an offset behind the
@@ -227,7 +242,7 @@ _SIGNS_OF_LOSS = (
 def format_purged_hint() -> str:
     """What to do when a position is gone."""
     return (
-        "stream from now, then run `dbmigrate verify --repair`; to keep it from happening again, raise "
+        "`dbmigrate run --resync` streams from now and repairs what was missed; to keep it from happening again, raise "
         "binlog_expire_logs_seconds (MariaDB: expire_logs_days) above the longest pause of the migration"
     )
 

@@ -503,6 +503,6 @@ def refuse_table(table: TableName, place: str, cause: str) -> FatalError:
         "row events do not fit the table as it was read at the start",
         place=f"{table} at {place}",
         cause=cause,
-        hint="look for DDL on this table before this position; stream again with the new schema, then run "
-        "`dbmigrate verify --repair`",
+        hint="look for DDL on this table that was not logged; `dbmigrate abort`, then `dbmigrate run`, starts again with "
+        "the schema of now",
     )

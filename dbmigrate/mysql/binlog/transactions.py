@@ -73,6 +73,7 @@ class Changes:
 
     def restart(self, position: Position) -> None:
         """Forget everything that was collected, and expect the events behind ``position``."""
+        self._start, self._is_untouched = position, True
         self._file, self._offset = position.file, position.offset
         self._stream_file = position.file
         self._gtid_set: type[MariadbGtids | MysqlGtids] = MariadbGtids if self._version.is_mariadb else MysqlGtids
@@ -251,6 +252,7 @@ class Changes:
     def _begin_group(self, gtid: tuple[bytes, int] | tuple[bytes, int, str] | tuple[int, int, int] | None) -> None:
         if self._in_group:
             raise MalformedEvent("a transaction begins before the last one has ended")
+        self._is_untouched = False
         self._gtid = gtid
         self._in_group = True
 
@@ -335,7 +337,7 @@ class Changes:
         elif kind in (EventType.PREVIOUS_GTIDS, EventType.MARIADB_GTID_LIST):
             self._learn_gtids(body, is_artificial=bool(flags & FLAG_ARTIFICIAL))
         elif kind == EventType.INCIDENT:
-            self._refuse_incident()
+            self._take_incident(log_pos)
         elif kind not in SKIPPED_EVENTS and not flags & FLAG_IGNORABLE:
             raise FatalError(
                 f"binlog event type {kind} is not understood",
@@ -373,7 +375,10 @@ class Changes:
             self._xa_set_aside = None
         self._open_rows = 0
 
-    def _refuse_incident(self) -> None:
+    def _take_incident(self, log_pos: int) -> None:
+        if self._is_untouched and self._stream_file == self._start.file and log_pos <= self._start.offset:
+            # MariaDB finds a GTID by reading the file from its head, and sends what belongs to no transaction.
+            return
         raise FatalError(
             "the server logged an incident: changes are missing from its binlog",
             place=self._format_place(),

@@ -13,6 +13,7 @@ from dbmigrate.mysql.fence import build_fence_save, load_fence_row
 from dbmigrate.workflow.carrying import enable_events, load_programs
 from dbmigrate.workflow.fences import build_fence, lift_leftovers
 from dbmigrate.workflow.gates import GateResult, judge_approval, judge_verification
+from dbmigrate.workflow.phases.expand import follow_objects
 from dbmigrate.workflow.phases.plan import was_read_only
 from dbmigrate.workflow.run import Run
 from dbmigrate.workflow.switch import PROGRAMS, Switch, SwitchReport, remove_programs, settle_after_switch
@@ -37,6 +38,7 @@ def work(run: Run) -> Phase | None:
             return Phase.CATCH_UP
         approval = judge_consent(run)
         if approval.has_passed:
+            follow_objects(run.migration)
             return Phase.SOAK if switch_within_attempts(run, Direction.FORWARD) else None
         run.wait(0.5, reason=approval.reason)
     return None
@@ -92,8 +94,8 @@ def switch_within_attempts(run: Run, direction: Direction) -> SwitchReport | Non
             run.wait(cutover.retry_seconds, reason=f"attempt {attempt} was undone: {last.cause or last.message}")
     raise RefusedError(
         f"the switch was undone {cutover.max_attempts} times", place=f"migration {run.migration.id}",
-        cause=(last.cause or last.message) if last else "", hint="run again when the server is calmer, or allow a "
-        "longer [cutover] max_write_pause_seconds",
+        cause=(last.cause or last.message) if last else "", hint="let a transaction that is named end, or KILL its "
+        "connection, and run again when the server is calmer, or allow a longer [cutover] max_write_pause_seconds",
     )  # fmt: skip
 
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 from dbmigrate.domain.errors import FatalError
 from dbmigrate.domain.phases import Phase
 from dbmigrate.domain.routes import Direction, Side
-from dbmigrate.domain.schema import ObjectKind, Schema, Table
+from dbmigrate.domain.schema import ObjectKind, Schema, Table, TableName
 from dbmigrate.mysql.definitions import create_objects, translate_table
 from dbmigrate.mysql.fence import create_fence_tables
-from dbmigrate.mysql.identifiers import quote_identifier
+from dbmigrate.mysql.identifiers import quote_identifier, quote_table
 from dbmigrate.mysql.sessions import Session
+from dbmigrate.workflow.drift import STANDING_KINDS, find_changed_objects, save_definitions, save_object_definitions
 from dbmigrate.workflow.migration import Migration
 from dbmigrate.workflow.routing import select_tables, target_name
 from dbmigrate.workflow.run import Run
@@ -29,6 +30,7 @@ def work(run: Run) -> Phase | None:
     migration.source.heartbeat.ensure_row()
     migration.target.heartbeat.ensure_row()
     source = migration.read_schema(Side.SOURCE, anew=True)
+    save_definitions(migration, source)
     with migration.target.pool.borrow() as session:
         _create_database(session, migration, source)
         _create_objects(migration, source, ObjectKind.SEQUENCE)  # first: defaults of tables may name them
@@ -68,6 +70,23 @@ def _create_tables(session: Session, migration: Migration, tables: tuple[Table, 
     session.execute(f"USE {quote_identifier(migration.schema_name(Side.TARGET))}")
     for name, statement in statements:
         session.execute(statement, doing=f"creating {name}")
+
+
+def follow_objects(migration: Migration) -> None:
+    """Give the target the views, routines and sequences that were made or changed on the source since.
+
+    No row event tells of them. What the operator made on the target by hand stays as it is.
+    """
+    source = migration.read_schema(Side.SOURCE, anew=True)
+    changed = find_changed_objects(migration, source)
+    if not changed:
+        return
+    with migration.target.pool.borrow() as session:
+        for kind, name in sorted(changed & set(load_created_objects(migration))):
+            table = quote_table(TableName(migration.schema_name(Side.TARGET), name))
+            session.execute(f"DROP {kind.upper()} IF EXISTS {table}", doing=f"dropping {name}")
+    _create_objects(migration, source, *STANDING_KINDS)
+    save_object_definitions(migration, source)
 
 
 def _create_objects(migration: Migration, source: Schema, *kinds: ObjectKind) -> None:

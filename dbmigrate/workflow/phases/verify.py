@@ -101,6 +101,9 @@ def _load_done_tables(run: Run, direction: Direction) -> dict[TableName, int]:
     partial = run.migration.store.load_evidence(PARTIAL)
     if partial is None or partial.content["direction"] != direction.value:
         return {}
+    resync = run.migration.store.load_evidence(RESYNC)
+    if resync is not None and resync.id > partial.id:
+        return {}  # what was compared before the stream lost its place may have missed changes since
     if run.migration.store.read_age_seconds(partial) > run.migration.config.gates.max_verification_age_seconds:
         return {}
     origin = run.migration.schema_name(direction.origin)
