@@ -4,20 +4,35 @@ from __future__ import annotations
 
 import pytest
 
-from dbmigrate.domain.routes import Side
-
+from .changes import CHANGES
 from .racing import Moment, Race
 
 STEPS = ("begin", "barrier", "read", "written", "committed")
-# The chunk in hand holds the keys 102 to 200; 2 to 100 are copied, 202 to 400 are not. Odd keys are free.
-CHANGES = {
-    "updated": "UPDATE item SET note = 'changed' WHERE id IN (10, 150, 152, 300)",
-}
 
 
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("step", STEPS)
 def test_rows(step: str, change: str, race: Race) -> None:
-    race.at(Moment(f"copy.chunk.{step}", 2), lambda: race.write_source(CHANGES[change]))
+    race.at(Moment(f"copy.chunk.{step}", 2), lambda: race.write_source(*CHANGES[change]))
+    race.move()
+    race.require_equal()
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_rows_changed_at_every_chunk(step: str, race: Race) -> None:
+    """Unique values wander on with the cursor, and the same row changes each time."""
+
+    def change(number: int) -> None:
+        race.write_source(
+            "UPDATE item SET code = 'aside' WHERE id = 10",
+            f"UPDATE item SET code = 'c10' WHERE id = {100 * number - 50}",
+            f"UPDATE item SET code = CONCAT('wandered ', {number}) WHERE id = 10",
+            f"UPDATE item SET id = id + 1, code = CONCAT(code, '+{number}') WHERE id IN (20, {100 * number})",
+            f"UPDATE item SET note = 'round {number}' WHERE id = 30",
+            f"UPDATE item SET code = 'given up {number}' WHERE code = 'c10'",
+        )
+
+    for number in (1, 2, 3, 4):
+        race.at(Moment(f"copy.chunk.{step}", number), lambda number=number: change(number))  # type: ignore[misc]
     race.move()
     race.require_equal()
