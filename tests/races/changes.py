@@ -6,6 +6,11 @@ are free. Before a flush, ``FIRST`` has changed some of these rows.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
 
 def swap(one: int, other: int) -> tuple[str, ...]:
     """Two rows exchange their unique values."""
@@ -14,6 +19,29 @@ def swap(one: int, other: int) -> tuple[str, ...]:
         f"UPDATE item SET code = 'c{one}' WHERE id = {other}",
         f"UPDATE item SET code = 'c{other}' WHERE id = {one}",
     )
+
+
+def cross(steps: Iterable[str], changes: Iterable[str], *, everyday: int) -> list[Any]:
+    """Every change at every step. The first ``everyday`` pairs of a diagonal, on which steps take turns, are not slow."""
+    steps, changes = list(steps), list(changes)
+    quick = {(steps[n % len(steps)], change) for n, change in enumerate(changes[:everyday])}
+    return [
+        pytest.param(step, change, id=f"{step}-{change}", marks=() if (step, change) in quick else pytest.mark.slow)
+        for change in changes
+        for step in steps
+    ]
+
+
+def diagonal(steps: Iterable[str], changes: Iterable[str], *, everyday: int) -> list[Any]:
+    """Every change at one step, on which steps take turns; all but the first ``everyday`` are slow."""
+    steps = list(steps)
+    return [
+        pytest.param(
+            steps[n % len(steps)], change, id=f"{steps[n % len(steps)]}-{change}",
+            marks=() if n < everyday else pytest.mark.slow,
+        )
+        for n, change in enumerate(changes)
+    ]  # fmt: skip
 
 
 FIRST = (

@@ -17,6 +17,7 @@ from databases import Pair
 from moves import Move
 
 from dbmigrate.config import load_config
+from dbmigrate.domain.errors import TransientError
 from dbmigrate.domain.phases import Phase
 from dbmigrate.domain.routes import Side
 from dbmigrate.rehearsal.row_comparison import compare
@@ -27,8 +28,8 @@ from dbmigrate.workflow.runner import Runner
 CHUNK_ROWS = 50
 PATIENCE_SECONDS = 90.0
 APPLICATION = {"user": "shop_app", "password": "app"}
-# Of a writer that a fence turns away: 1290 read_only, 1205 and 3572 waiting ended, 1644 a guard, 1223 own lock, 1836.
-REFUSALS = {1205, 1223, 1290, 1644, 1836, 3024, 1969}
+REFUSALS = {1205, 1290, 1644}
+"""What a fence says to a writer: it waits too long, the server is read-only, a guard."""
 
 Injection = Callable[[], object]
 
@@ -60,9 +61,10 @@ class Race:
     path: Path
     environment: dict[str, str]
     passed: list[str] = field(default_factory=list)
-    refused: list[str] = field(default_factory=list)
+    refused: list[int] = field(default_factory=list)
     _injections: list[tuple[Moment, Injection, threading.Event]] = field(default_factory=list)
-    _counts: dict[Moment, int] = field(default_factory=dict)
+    _counts: dict[int, int] = field(default_factory=dict)
+    _faults: list[str] = field(default_factory=list)
     _at_phase: dict[str, Injection] = field(default_factory=dict)
     _failures: list[BaseException] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -83,6 +85,15 @@ class Race:
         """Call ``injection`` once, in the step's own thread, at this moment."""
         found = Moment(moment) if isinstance(moment, str) else moment
         self._injections.append((found, injection, threading.Event()))
+
+    def at_first(self, steps: Sequence[str], injection: Injection) -> None:
+        """Call ``injection`` once, at whichever of these steps comes first."""
+        happened = threading.Event()
+        self._injections += [(Moment(step), injection, happened) for step in steps]
+
+    def fail_at(self, step: str) -> None:
+        """Let the step itself fail once, as a lost connection would."""
+        self._faults.append(step)
 
     def on_entering(self, phase: Phase, injection: Injection) -> None:
         """Call ``injection`` in the runner's thread when a phase has been entered for the first time."""
@@ -111,12 +122,17 @@ class Race:
 
     def try_to_write(self, side: Side, *statements: str) -> bool:
         """One transaction of the application; whether it was committed. Only a fence may refuse it."""
+        database = self.pair.source if side is Side.SOURCE else self.pair.target
+        return self.may_be_refused(lambda: self._write(database, statements))
+
+    def may_be_refused(self, write: Injection) -> bool:
+        """Whether the fence let a write pass."""
         try:
-            self._write(self.pair.source if side is Side.SOURCE else self.pair.target, statements)
+            write()
         except pymysql.err.MySQLError as error:
             if error.args[0] not in REFUSALS:
                 raise
-            self.refused.append(f"{error.args[0]} {statements[0]}")
+            self.refused.append(error.args[0])
             return False
         return True
 
@@ -163,6 +179,7 @@ class Race:
         if self._failures:
             raise self._failures[0]
         late = [moment for moment, _, happened in self._injections if not happened.is_set()]
+        late += [Moment(step) for step in self._faults]
         assert not late, f"never passed: {late}; passed {sorted(set(self.passed))}"
 
     def _on_phase(self, phase: str) -> None:
@@ -174,11 +191,11 @@ class Race:
         due = []
         with self._lock:
             self.passed.append(name)
-            for moment, injection, happened in self._injections:
+            for index, (moment, injection, happened) in enumerate(self._injections):
                 if moment.step != name or happened.is_set() or not self._is_about(moment.table):
                     continue
-                self._counts[moment] = self._counts.get(moment, 0) + 1
-                if self._counts[moment] == moment.count:
+                self._counts[index] = self._counts.get(index, 0) + 1
+                if self._counts[index] == moment.count:
                     due.append((injection, happened))
         for injection, happened in due:
             try:
@@ -187,6 +204,9 @@ class Race:
                 self._failures.append(failure)
             finally:
                 happened.set()
+        if name in self._faults:
+            self._faults.remove(name)
+            raise TransientError("injected", place=name)
 
     def _is_about(self, table: str) -> bool:
         migration = self._migration

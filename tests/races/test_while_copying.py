@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import pytest
 
-from .changes import CHANGES
+from .changes import CHANGES, cross
 from .racing import Moment, Race
 
 STEPS = ("begin", "barrier", "read", "written", "committed")
 
 
-@pytest.mark.parametrize("change", CHANGES)
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize(("step", "change"), cross(STEPS, CHANGES, everyday=len(CHANGES)))
 def test_rows(step: str, change: str, race: Race) -> None:
     race.at(Moment(f"copy.chunk.{step}", 2), lambda: race.write_source(*CHANGES[change]))
     race.move()
     race.require_equal()
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("step", ["read", *(pytest.param(s, marks=pytest.mark.slow) for s in STEPS if s != "read")])
 def test_rows_changed_at_every_chunk(step: str, race: Race) -> None:
     """Unique values wander on with the cursor, and the same row changes each time."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from .changes import CHANGES, FIRST
+from .changes import CHANGES, FIRST, cross, diagonal
 from .racing import Moment, Race
 
 STEPS = ("begin", "chunks_done", "barrier", "batch.read", "batch.written", "batch.committed")
@@ -16,8 +16,7 @@ AGAIN = {
 }
 
 
-@pytest.mark.parametrize("change", [*CHANGES, *AGAIN])
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize(("step", "change"), cross(STEPS, [*AGAIN, *CHANGES], everyday=8))
 def test_rows(step: str, change: str, race: Race) -> None:
     statements = (CHANGES | AGAIN)[change]
     race.provoke(lambda: race.write_source(*FIRST), f"flush.{step}", lambda: race.write_source(*statements))
@@ -25,8 +24,7 @@ def test_rows(step: str, change: str, race: Race) -> None:
     race.require_equal()
 
 
-@pytest.mark.parametrize("change", [*CHANGES, *AGAIN])
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize(("step", "change"), diagonal(STEPS, [*CHANGES, *AGAIN], everyday=2))
 def test_rows_during_the_copy(step: str, change: str, race: Race) -> None:
     """The flush's own rows change while chunks are copied, the one in hand holding some of them."""
     statements = (CHANGES | AGAIN)[change]
@@ -40,9 +38,16 @@ def test_rows_during_the_copy(step: str, change: str, race: Race) -> None:
     race.require_equal()
 
 
-@pytest.mark.parametrize("change", CHANGES)
-@pytest.mark.parametrize("step", ["position_noted", "delivered", "checkpoint"])
+@pytest.mark.parametrize(("step", "change"), diagonal(["delivered", "checkpoint"], CHANGES, everyday=2))
 def test_rows_at_the_stream(step: str, change: str, race: Race) -> None:
-    race.at(Moment(f"stream.{step}"), lambda: race.write_source(*CHANGES[change]))
+    statements = CHANGES[change]
+    race.provoke(lambda: race.write_source(*FIRST), f"stream.{step}", lambda: race.write_source(*statements))
+    race.move()
+    race.require_equal()
+
+
+@pytest.mark.parametrize("change", [c if n == 0 else pytest.param(c, marks=pytest.mark.slow) for n, c in enumerate(CHANGES)])
+def test_rows_between_noting_the_start_and_the_barrier_that_proves_it(change: str, race: Race) -> None:
+    race.at("stream.position_noted", lambda: race.write_source(*CHANGES[change]))
     race.move()
     race.require_equal()
