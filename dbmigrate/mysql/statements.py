@@ -277,5 +277,25 @@ def build_children_lookup(child: Table, foreign_key: ForeignKey, parent: Table, 
     return f"SELECT {key} FROM ({inner}) AS children"
 
 
+def build_orphans_lookup(
+    child: Table, foreign_key: ForeignKey, *, after: Key | None = None, most: int, parent_keys: Sequence[Key] = ()
+) -> str:
+    """Keys of the rows of ``child`` whose ``foreign_key`` points at no row, in key order.
+
+    ``parent_keys``: only those that point at these values of the referenced columns, which are in the order of the
+    parent's key then.
+    """
+    own_table, names = quote_table(child.name), [column.name for column in child.key_columns]
+    pairs = list(zip(foreign_key.columns, foreign_key.referenced_columns, strict=True))
+    joined = " AND ".join(f"p.{quote_identifier(there)} = {own_table}.{quote_identifier(own)}" for own, there in pairs)
+    given = " AND ".join(f"{quote_identifier(own)} IS NOT NULL" for own, _ in pairs)
+    pointing = f"{keys_predicate(foreign_key.columns, parent_keys)} AND " if parent_keys else ""
+    return (
+        f"SELECT {_key_of(child)} FROM {own_table} WHERE {pointing}{range_predicate(names, KeyRange(after))} AND {given} "
+        f"AND NOT EXISTS (SELECT 1 FROM {quote_table(foreign_key.referenced_table)} p WHERE {joined}) "
+        f"ORDER BY {quote_columns(names)} LIMIT {most}"
+    )
+
+
 def _key_of(table: Table) -> str:
     return key_expression(table.key_columns)

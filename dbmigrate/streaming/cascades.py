@@ -2,20 +2,25 @@
 
 Most versions log nothing for the child rows that ON DELETE/UPDATE CASCADE and SET NULL change. Before a parent is
 flushed, the children that reference it are looked up on both sides and become pending too, and their children.
+
+A row that a cascade removed leaves no trace of its own, so what it took along can be found only through it: the children
+of a table in the middle of a chain are looked up whenever one of its rows is flushed, and where such a row turns out to
+be gone, or was gone before it was copied, the destination's own orphans are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from dbmigrate.domain.keys import Key
 from dbmigrate.domain.routes import Route
 from dbmigrate.domain.schema import ForeignKey, Table, TableName
 from dbmigrate.mysql.sessions import SessionPool
-from dbmigrate.mysql.statements import build_children_lookup
+from dbmigrate.mysql.statements import build_children_lookup, build_orphans_lookup
 
 LOOKUP_KEYS = 1_000
+ORPHANS_AT_ONCE = 10_000
 
 Keys = dict[TableName, dict[Key, None]]
 
@@ -30,9 +35,12 @@ class Cascades:
             for foreign_key in route.origin.foreign_keys:
                 if foreign_key.is_cascading and foreign_key.referenced_table in self._routes:
                     self._by_parent.setdefault(foreign_key.referenced_table, []).append(foreign_key)
-        self._referenced_beside_key = {
+        beside_key = {
             parent for parent, found in self._by_parent.items() if any(not self._is_on_key(fk) for fk in found)
         }
+        children = {foreign_key.table for found in self._by_parent.values() for foreign_key in found}
+        self._in_the_middle = frozenset(self._by_parent.keys() & children)
+        self._always_looked_up = beside_key | self._in_the_middle
 
     def _is_on_key(self, foreign_key: ForeignKey) -> bool:
         parent = self._routes[foreign_key.referenced_table].origin
@@ -40,8 +48,12 @@ class Cascades:
         return key == {name.casefold() for name in foreign_key.referenced_columns}
 
     def add_looked_up(self, tables: set[TableName]) -> set[TableName]:
-        """These tables, and what can be looked up from those that are referenced beside their key."""
-        return tables | self.find_descendants(dict.fromkeys(tables & self._referenced_beside_key))
+        """These tables, and what can be looked up from those whose children are always looked up."""
+        return tables | self.find_descendants(dict.fromkeys(tables & self._always_looked_up))
+
+    def may_vanish(self, table: TableName) -> bool:
+        """Whether a cascade can remove rows of this table and, through them, rows of others."""
+        return table in self._in_the_middle
 
     def find_descendants(self, tables: Mapping[TableName, object]) -> set[TableName]:
         """These tables and every table that a change in them can cascade to."""
@@ -59,13 +71,14 @@ class Cascades:
     ) -> int:
         """Add to ``keys`` the children, on either side, of every parent that moved, down to the last generation.
 
-        A parent whose key stayed is looked at only where something references other columns than its key: whether
-        those changed cannot be seen. Returns the number of keys added.
+        A parent whose key stayed is looked at only where something references other columns than its key (whether
+        those changed cannot be seen), and where it is itself a child: a cascade may have removed it since, even if it
+        was inserted again. Returns the number of keys added.
         """
         added = 0
         fresh: Keys = {}
         for table in self._by_parent.keys() & keys.keys():
-            looked_at = keys[table] if table in self._referenced_beside_key else moved.get(table, ())
+            looked_at = keys[table] if table in self._always_looked_up else moved.get(table, ())
             if looked_at:
                 fresh[table] = dict.fromkeys(looked_at)
         followed = {table: dict(found) for table, found in fresh.items()}
@@ -85,6 +98,49 @@ class Cascades:
         for table in [table for table, found in keys.items() if not found]:
             del keys[table]
         return added
+
+    def find_orphans_of(self, gone: Mapping[TableName, Sequence[Key]], destination: SessionPool) -> Keys:
+        """The destination's rows that reference these rows of tables in the middle, which are there no more."""
+        found: Keys = {}
+        for parent, keys in gone.items():
+            for foreign_key in filter(self._is_on_key, self._by_parent.get(parent, ())):
+                for start in range(0, len(keys), LOOKUP_KEYS):
+                    for orphans in self._page_orphans(foreign_key, destination, keys[start : start + LOOKUP_KEYS]):
+                        found.setdefault(foreign_key.table, {}).update(dict.fromkeys(orphans))
+        return found
+
+    def find_orphans(self, destination: SessionPool) -> Iterator[Keys]:
+        """The destination's rows without the parent through which a cascade would have been followed, in portions.
+
+        After a copy: a cascade that passed through a row that was not copied yet could not be followed beyond it.
+        """
+        for parent in self._always_looked_up:
+            for foreign_key in self._by_parent[parent]:
+                for orphans in self._page_orphans(foreign_key, destination, ()):
+                    yield {foreign_key.table: dict.fromkeys(orphans)}
+
+    def _page_orphans(
+        self, foreign_key: ForeignKey, destination: SessionPool, parent_keys: Sequence[Key]
+    ) -> Iterator[list[Key]]:
+        child, parent = self._routes[foreign_key.table], self._routes[foreign_key.referenced_table]
+        seen = replace(
+            _renamed(foreign_key, child, parent, on_destination=True), referenced_table=parent.destination.name
+        )
+        if parent_keys:
+            seen = _in_key_order(seen, parent.destination_key)
+        after: Key | None = None
+        while True:
+            statement = build_orphans_lookup(
+                child.destination, seen, after=after, most=ORPHANS_AT_ONCE, parent_keys=parent_keys
+            )
+            with destination.borrow() as session:
+                rows = session.execute(statement, doing=f"looking up orphans in {child.name}").rows
+            orphans = [row[0] for row in rows if row[0] is not None]
+            if orphans:
+                yield orphans
+            if len(rows) < ORPHANS_AT_ONCE:
+                return
+            after = orphans[-1]
 
     def _look_up(
         self, foreign_key: ForeignKey, parent_keys: list[Key], origin: SessionPool, destination: SessionPool
@@ -121,4 +177,16 @@ def _renamed(foreign_key: ForeignKey, child: Route, parent: Route, on_destinatio
         foreign_key,
         columns=tuple(child.destination_name(name) for name in foreign_key.columns),
         referenced_columns=tuple(parent.destination_name(name) for name in foreign_key.referenced_columns),
+    )
+
+
+def _in_key_order(foreign_key: ForeignKey, key_columns: Sequence[str]) -> ForeignKey:
+    """The same foreign key with its columns in the order of the parent's key, which it references."""
+    own = dict(
+        zip((name.casefold() for name in foreign_key.referenced_columns), foreign_key.columns, strict=True)
+    )
+    return replace(
+        foreign_key,
+        columns=tuple(own[name.casefold()] for name in key_columns),
+        referenced_columns=tuple(key_columns),
     )

@@ -6,6 +6,7 @@ each other is flushed one batch after the other; so no two batches with the same
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Executor, Future, wait
 
@@ -47,6 +48,8 @@ class Flusher:
         self._tenure, self._executor = tenure, executor
         self._wait_for_chunks, self._on_step = wait_for_chunks, on_step
         self._batch_keys = {name: _first_batch_keys(route) for name, route in self._routes.items()}
+        self._vanished: Keys = {}
+        self._vanished_lock = threading.Lock()
         self._passes = {name: route.allows_parallel_batches for name, route in self._routes.items()}
 
     def flush(self, snapshot: Snapshot) -> Keys:
@@ -55,6 +58,7 @@ class Flusher:
         Raises:
             DbmigrateError: some batches may be written, none is lost: put the snapshot back and flush it again.
         """
+        self._vanished = {}
         keys: Keys = {table: dict(found) for table, found in snapshot.keys.items() if table in self._routes}
         self._on_step("flush.begin")
         waited_for = {*keys, *snapshot.truncated, *self._cascades.find_descendants(snapshot.moved)}
@@ -65,8 +69,30 @@ class Flusher:
         for table in snapshot.truncated:
             self._truncate(table)
         self._cascades.add_children(keys, snapshot.moved, origin=self._origin.pool, destination=self._destination.pool)
-        self._run([task for table, found in keys.items() for task in self._tasks(table, list(found))])
+        self._write(keys)
+        while self._vanished:
+            self._follow_vanished(keys)
         return keys
+
+    def _write(self, keys: Keys) -> None:
+        self._run([task for table, found in keys.items() for task in self._tasks(table, list(found))])
+
+    def _follow_vanished(self, keys: Keys) -> None:
+        """Rows were gone that a cascade may have removed, whose cause is still to come: what they took along, now.
+
+        Once they are gone from the destination too, the cause would no longer lead there.
+        """
+        vanished, self._vanished = self._vanished, {}
+        self._wait_for_chunks(self._cascades.find_descendants(vanished))
+        self._origin.heartbeat.pass_barrier()
+        gone = {table: list(found) for table, found in vanished.items()}
+        orphans = self._cascades.find_orphans_of(gone, self._destination.pool)
+        if orphans:
+            moved = {table: list(found) for table, found in orphans.items()}
+            self._cascades.add_children(orphans, moved, origin=self._origin.pool, destination=self._destination.pool)
+            self._write(orphans)
+            for table, found in orphans.items():
+                keys.setdefault(table, {}).update(found)
 
     def _truncate(self, table: TableName) -> None:
         pool = self._destination.pool
@@ -120,6 +146,9 @@ class Flusher:
                 delete_keys(session, route, keys)
             write_rows(session, route, rows, max_packet_bytes=self._destination.max_packet_bytes)
             self._on_step("flush.batch.written")
+        if rows.count < len(keys) and self._cascades.may_vanish(route.name):
+            with self._vanished_lock:
+                self._vanished.setdefault(route.name, {}).update(dict.fromkeys(keys))
         self._on_step("flush.batch.committed")
 
 

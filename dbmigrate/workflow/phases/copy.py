@@ -8,11 +8,13 @@ from dbmigrate.copying.copier import Copier, CopyLimits
 from dbmigrate.domain.phases import Phase
 from dbmigrate.domain.routes import Direction, Side
 from dbmigrate.mysql.faults import ServerRefusedError
+from dbmigrate.streaming.cascades import Cascades
 from dbmigrate.workflow.migration import Migration
 from dbmigrate.workflow.phases.expand import load_deferred_indexes
 from dbmigrate.workflow.run import Run
 
 DUPLICATE_INDEX = 1061
+DRAIN_SECONDS = 600.0
 
 
 def build_copier(migration: Migration) -> Copier:
@@ -40,9 +42,19 @@ def work(run: Run) -> Phase | None:
             if run.stream is not None:
                 run.stream.require_healthy()
             return None
+        _follow_cascades(run)
         run.migration.store.save_evidence("copy", {"rows": sum(p.rows for p in copier.read_progress())})
         _build_indexes(run.migration, executor)
     return Phase.CATCH_UP
+
+
+def _follow_cascades(run: Run) -> None:
+    """Rows that a cascade changed through a parent that was not copied yet: found now by the parent that they lack."""
+    stream = run.ensure_stream(Direction.FORWARD)
+    cascades = Cascades(run.migration.require_routes(Direction.FORWARD))
+    for orphans in cascades.find_orphans(run.migration.target.pool):
+        stream.enqueue({table: list(keys) for table, keys in orphans.items()})
+        stream.drain(timeout_seconds=DRAIN_SECONDS)
 
 
 def _build_indexes(migration: Migration, executor: Executor) -> None:
