@@ -112,7 +112,9 @@ class Conductor:
     def _break_things(self, stop: threading.Event) -> None:
         while not stop.wait(self._chance.expovariate(1 / BETWEEN_FAULTS_SECONDS)):
             if not self._is_calm:
+                phase, before = self._read_phase(), self._faults.counts["kills"]
                 self._faults.do_one()
+                self._counts[f"kills in {phase or 'plan'}"] += self._faults.counts["kills"] - before
 
     def _reach(self, owner: Side, *command: str) -> None:
         """Keep the command running, whatever ends it, until this side owns the data; stay there for a moment."""
@@ -200,11 +202,16 @@ class Conductor:
 
     def _is_settled(self, owner: Side) -> bool:
         """Whether the phase has followed the owner."""
+        phase = self._read_phase()
+        return bool(phase) and (phase == "soak") == (owner is Side.TARGET) and phase != "reverting"
+
+    def _read_phase(self) -> str:
+        """As the control tables say; empty before they exist, and while their server is away."""
         try:
             rows = self._servers["target"].execute("SELECT phase FROM _dbmigrate.migration")
         except (pymysql.err.MySQLError, OSError):
-            return False
-        return bool(rows) and (rows[0][0] == "soak") == (owner is Side.TARGET) and rows[0][0] != "reverting"
+            return ""
+        return str(rows[0][0]) if rows else ""
 
     def _read_fence(self, side: str) -> FenceRow | None:
         try:
@@ -261,7 +268,7 @@ def write_chaos_config(servers: dict[str, LocalServer], proxies: dict[str, TcpPr
     path = servers["source"].directory.parent / "dbmigrate.toml"
     path.write_text(
         '[migration]\nid = "chaos"\n' + "\n".join(sections)
-        + '\n[copy]\nworkers = 2\n[cutover]\napproval = "auto"\nmax_write_pause_seconds = 2.0\nretry_seconds = 0.5\n'
+        + '\n[copy]\nworkers = 2\n[throttle]\nmax_rows_per_second = 5000\n[cutover]\napproval = "auto"\nmax_write_pause_seconds = 2.0\nretry_seconds = 0.5\n'
         + "max_attempts = 1000\n"
     )  # fmt: skip
     return path
