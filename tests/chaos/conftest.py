@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from databases import Database, Pair
 from moves import Move
 
+from dbmigrate.rehearsal.local_servers import LocalServer
 from dbmigrate.rehearsal.shop import create_shop, fill_shop
 
 AUTO = '[cutover]\napproval = "auto"\nmax_write_pause_seconds = 5.0\nretry_seconds = 0.2\n'
@@ -35,3 +37,26 @@ def shop_move(mariadb_pair: Any, tmp_path: Path) -> Iterator[Move]:
 def route(shop_move: Move) -> Callable[[], Any]:
     """Where the shop's writers go now."""
     return shop_move.connect_to_owner
+
+
+@pytest.fixture
+def build_move(tmp_path: Path) -> Iterator[Callable[..., Move]]:
+    """``build_move(source, target, text)``: a small shop on one server of a test's own, to be moved to another."""
+    moves: list[Move] = []
+
+    def build(source: LocalServer, target: LocalServer, text: str = AUTO, *, rows: int = 5_000) -> Move:
+        pair = Pair(Database(source, "shop"), Database(target, "shop"))
+        target.execute("CREATE DATABASE shop CHARACTER SET utf8mb4")
+        with source.connect() as connection:
+            create_shop(connection, "shop")
+            fill_shop(connection, "shop", rows)
+        environment = {"SOURCE_PASSWORD": source.password, "TARGET_PASSWORD": target.password}
+        move = Move(pair, tmp_path / "dbmigrate.toml", environment)
+        move.write(text)
+        move.create_application_user()
+        moves.append(move)
+        return move
+
+    yield build
+    for move in moves:
+        move.stop_all()

@@ -35,19 +35,24 @@ def main(path: str) -> None:
             try:
                 migration = Migration(load_config(Path(path)))
                 runner = Runner(migration, assume_yes=True, request=line.strip())
-                signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=runner.interrupt).start())
                 runner.run()
                 migration.close()
             except DbmigrateError as fault:
-                print(fault, file=sys.stderr, flush=True)
+                sys.stderr.write(f"{fault}\n")
                 code = int(fault.exit_code)
             except BaseException as fault:
-                print(repr(fault), file=sys.stderr, flush=True)
+                sys.stderr.write(f"{fault!r}\n")
                 code = ERROR_EXIT
+            sys.stderr.flush()
             os._exit(code)
-        print(child, flush=True)
+        _answer(child)
         _, status = os.waitpid(child, 0)
-        print(os.waitstatus_to_exitcode(status), flush=True)
+        _answer(os.waitstatus_to_exitcode(status))
+
+
+def _answer(number: int) -> None:
+    sys.stdout.write(f"{number}\n")
+    sys.stdout.flush()
 
 
 class ForkedRunners:

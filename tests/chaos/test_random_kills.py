@@ -6,37 +6,23 @@ Nothing here knows where in the code a kill hits: the moments are drawn, from a 
 from __future__ import annotations
 
 import random
+import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from chaos.equality import require_equal
 from chaos.forked_runners import ForkedRunners, await_phase_of
+from chaos.small_pieces import SMALL_PIECES
 from moves import Move
 
 from dbmigrate.domain.flavours import Flavour
 from dbmigrate.rehearsal.shop import create_shop, fill_shop
 from dbmigrate.rehearsal.shop_writers import Writers
 
-# Small pieces, so that a small shop has as many places to be killed at as a large one.
-SMALL_PIECES = """
-[cutover]
-approval = "auto"
-max_write_pause_seconds = 20.0
-max_attempts = 100
-retry_seconds = 0.2
-[copy]
-workers = 3
-target_chunk_seconds = 0.05
-max_chunk_bytes = 65536
-[throttle]
-max_rows_per_second = 3000
-[verify]
-chunk_rows = 100
-"""
 LONGEST_DELAY = {"copy": 0.8, "catch_up": 0.3, "verify": 0.6, "cutover": 0.25, "soak": 0.8, "reverting": 0.25}
 TO_THE_TARGET = ("copy", "catch_up", "verify", "cutover", "soak")
 
@@ -98,16 +84,16 @@ def _run_with_kills(move: Move, route: Callable[[], Any], log: Path, *, seed: in
         move.run("run", "--yes", "--until", "cutover", timeout=240)
     killer.finish()
     require_equal(move, writers)
-    print(f"seed {seed}: {killer.kills.total()} kills, {dict(killer.kills)}; {writers.committed} writes")
+    sys.stdout.write(f"seed {seed}: {killer.kills.total()} kills, {dict(killer.kills)}; {writers.committed} writes\n")
     assert all(killer.kills[phase] > 0 for phase, _ in plan), killer.kills
     return killer.kills
 
 
 @pytest.fixture
-def slow_shop_move(shop_move: Move) -> Iterator[Move]:
+def slow_shop_move(shop_move: Move) -> Move:
     """The shop cut into small pieces."""
     shop_move.write(SMALL_PIECES)
-    yield shop_move
+    return shop_move
 
 
 def test_25_kills_at_random_moments(slow_shop_move: Move, route: Callable[[], Any], tmp_path: Path) -> None:
