@@ -11,7 +11,7 @@ workers = 3
 target_chunk_seconds = 0.05
 max_chunk_bytes = 65536
 [throttle]
-max_rows_per_second = 3000
+max_rows_per_second = 800
 [verify]
 chunk_rows = 100
 """
