@@ -20,7 +20,7 @@ from dbmigrate.domain.schema import ObjectKind, TableName
 from dbmigrate.mysql.activity import end_connection, interrupting_after, read_open_transactions
 from dbmigrate.mysql.control import MigrationState
 from dbmigrate.mysql.fence import build_fence_lock, build_fence_save, load_fence_row
-from dbmigrate.mysql.sessions import Session
+from dbmigrate.mysql.sessions import WAIT_TIMEOUT_SECONDS, Session
 from dbmigrate.streaming.stream import Stream
 from dbmigrate.workflow.carrying import (
     Program,
@@ -90,6 +90,8 @@ class Switch:
         """
         fence = self._prepare()
         session = self._origin.pool.open()
+        # It is silent for as long as the pause may take.
+        session.execute(f"SET SESSION wait_timeout = {WAIT_TIMEOUT_SECONDS + int(self._budget)}")
         try:
             return self._attempt_on(session, fence)
         finally:
