@@ -220,7 +220,7 @@ class Runner:
                     self._enter(run, Phase.CATCH_UP, "the binlog was purged; verify again")
                 continue
             if following is None:
-                if not self._is_asked(run):
+                if not self._lost_lease and not self._is_asked(run):
                     return
                 continue
             left = run.state.phase
