@@ -25,19 +25,24 @@ LIST_TABLES = (
 
 @dataclass
 class Move:
-    """One migration's configuration file and environment, and the commands on it."""
+    """One migration's configuration file and environment, and the commands on it.
+
+    ``source_url`` and ``target_url`` replace the pair's own addresses where the program is to take another way.
+    """
 
     pair: Any
     path: Path
     environment: dict[str, str]
+    source_url: str = ""
+    target_url: str = ""
     _processes: list[subprocess.Popen[str]] = field(default_factory=list)
 
     def write(self, text: str = "", *, source: str = "", target: str = "", tables: str = "") -> None:
         """Write the configuration: the pair's addresses and what is given."""
         self.path.write_text(
             f'[migration]\nid = "move"\n'
-            f'[source]\nurl = "{self.pair.source.url}"\npassword_env = "SOURCE_PASSWORD"\n{source}\n'
-            f'[target]\nurl = "{self.pair.target.url}"\npassword_env = "TARGET_PASSWORD"\n{target}\n'
+            f'[source]\nurl = "{self.source_url or self.pair.source.url}"\npassword_env = "SOURCE_PASSWORD"\n{source}\n'
+            f'[target]\nurl = "{self.target_url or self.pair.target.url}"\npassword_env = "TARGET_PASSWORD"\n{target}\n'
             f"{tables}\n{text}\n"
         )
 

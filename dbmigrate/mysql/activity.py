@@ -5,6 +5,7 @@ Also the means to end a statement of our own that waits too long, because both r
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import threading
@@ -13,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from dbmigrate.domain.errors import DbmigrateError
+from dbmigrate.mysql.faults import ServerRefusedError
 from dbmigrate.mysql.sessions import Session, SessionPool
 
 log = logging.getLogger(__name__)
@@ -113,3 +115,20 @@ def interrupting_after(seconds: float, pool: SessionPool, session: Session) -> I
     finally:
         finished.set()
         watcher.join()
+
+
+def end_connection(pool: SessionPool, connection_id: int) -> None:
+    """End a connection of ours whose client has gone, so that nothing of it that is still under way takes effect.
+
+    The server rolls its transaction back soon, not at once: wait for its locks. A restarted server gives its numbers
+    anew, so a connection of another account is left alone.
+    """
+    with pool.borrow() as session:
+        is_ours = session.fetch_value(
+            f"SELECT COUNT(*) FROM information_schema.processlist WHERE id = {connection_id} "
+            "AND user = SUBSTRING_INDEX(USER(), '@', 1) AND id <> CONNECTION_ID()",
+            doing="looking for a lost connection",
+        )
+        if is_ours == b"1":
+            with contextlib.suppress(ServerRefusedError):  # it has just ended by itself
+                session.execute(f"KILL {connection_id}", doing="ending a lost connection")

@@ -11,6 +11,7 @@ import logging
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -28,10 +29,15 @@ log = logging.getLogger(__name__)
 EXACT_SQL_MODE = "NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES,STRICT_ALL_TABLES"
 """Strict, and keeps id 0 and zero dates: what is read is what is written."""
 
+WAIT_TIMEOUT_SECONDS = 90
+"""How long a server keeps the transaction and the locks of a client that says nothing more (frozen, or cut off).
+Longer than ``lock_wait_timeout``: one session may hold the lease while another waits for a table."""
+_IDLE_SECONDS = 45.0
+
 DATA_SESSION = (
     "SET time_zone = '+00:00', foreign_key_checks = 0, "
     f"sql_mode = '{EXACT_SQL_MODE}', group_concat_max_len = 1073741824, "
-    "lock_wait_timeout = 60, innodb_lock_wait_timeout = 10, wait_timeout = 28800, "
+    f"lock_wait_timeout = 60, innodb_lock_wait_timeout = 10, wait_timeout = {WAIT_TIMEOUT_SECONDS}, "
     "net_read_timeout = 600, net_write_timeout = 600",
     "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
 )
@@ -211,7 +217,7 @@ class SessionPool:
     def __init__(self, endpoint: Endpoint, *, statements: tuple[str, ...] = DATA_SESSION) -> None:
         self.endpoint = endpoint
         self._statements = statements
-        self._idle: list[Session] = []
+        self._idle: list[tuple[Session, float]] = []  # with the time of its return
         self._lock = threading.Lock()
 
     def open(self) -> Session:
@@ -228,10 +234,7 @@ class SessionPool:
     @contextmanager
     def borrow(self) -> Iterator[Session]:
         """A session for the length of the block; one that failed inside a transaction is not reused."""
-        with self._lock:
-            session = self._idle.pop() if self._idle else None
-        if session is None:
-            session = self.open()
+        session = self._take_idle() or self.open()
         try:
             yield session
         except BaseException:
@@ -241,7 +244,19 @@ class SessionPool:
             session.close()
         else:
             with self._lock:
-                self._idle.append(session)
+                self._idle.append((session, time.monotonic()))
+
+    def _take_idle(self) -> Session | None:
+        """The session used last, unless the server may be about to end it: then none of them is of use."""
+        with self._lock:
+            if not self._idle:
+                return None
+            if time.monotonic() - self._idle[-1][1] < _IDLE_SECONDS:
+                return self._idle.pop()[0]
+            expired, self._idle = self._idle, []
+        for session, _ in expired:
+            session.close()
+        return None
 
     def call(self, work: Callable[[Session], Any]) -> Any:
         """``work`` on a borrowed session."""
@@ -252,5 +267,5 @@ class SessionPool:
         """Close the idle sessions; borrowed ones close with their borrowers."""
         with self._lock:
             idle, self._idle = self._idle, []
-        for session in idle:
+        for session, _ in idle:
             session.close()

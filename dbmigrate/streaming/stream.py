@@ -23,7 +23,7 @@ from dbmigrate.mysql.faults import ServerRefusedError
 from dbmigrate.mysql.heartbeat import HEARTBEAT_TABLE, parse_beat
 from dbmigrate.mysql.servers import Server
 from dbmigrate.streaming.flusher import Flusher
-from dbmigrate.streaming.pending import PendingKeys
+from dbmigrate.streaming.pending import PendingKeys, Snapshot
 from dbmigrate.streaming.touched import TouchedKeys
 
 log = logging.getLogger(__name__)
@@ -107,6 +107,8 @@ class Stream:
         self._touched = TouchedKeys()
         self._rows_streamed = 0
         self._keys_flushed = 0
+        self._holding = threading.Lock()
+        self._is_held = False
         self._failure: DbmigrateError | None = None
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -269,19 +271,39 @@ class Stream:
     def _flush_forever(self) -> None:
         while not self._stopping.is_set():
             self._pending.wait_for_change(READ_TIMEOUT_SECONDS)
-            snapshot = self._pending.take()
+            snapshot = self._take_unless_held()
+            if snapshot is None:
+                self._stopping.wait(READ_TIMEOUT_SECONDS)
+                continue
             if not snapshot.is_empty:
-                try:
-                    flushed = self._flusher.flush(snapshot)
-                except BaseException:
-                    self._pending.put_back(snapshot)
-                    raise
-                self._touched.add(flushed)
-                count = sum(map(len, flushed.values()))
-                self._keys_flushed += count
-                self._on_flushed(count)
+                self._flush(snapshot)
             self._pending.finish()
             self._reach(snapshot.position, snapshot.beat)
+
+    def _take_unless_held(self) -> Snapshot | None:
+        with self._holding:
+            return None if self._is_held else self._pending.take()
+
+    def _flush(self, snapshot: Snapshot) -> None:
+        try:
+            flushed = self._flusher.flush(snapshot)
+        except BaseException:
+            self._pending.put_back(snapshot)
+            raise
+        self._touched.add(flushed)
+        count = sum(map(len, flushed.values()))
+        self._keys_flushed += count
+        self._on_flushed(count)
+
+    def hold_flushing(self) -> None:
+        """Begin no other round: keys that arrive from now on are kept until ``resume_flushing``."""
+        with self._holding:
+            self._is_held = True
+
+    def resume_flushing(self) -> None:
+        """Go on after ``hold_flushing``."""
+        with self._holding:
+            self._is_held = False
 
     def _reach(self, position: Position, beat: int) -> None:
         with self._progress:

@@ -12,11 +12,10 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from dbmigrate.config import FenceKind
-from dbmigrate.domain.errors import DbmigrateError, RefusedError, TransientError
+from dbmigrate.domain.errors import RefusedError, TransientError
 from dbmigrate.domain.routes import Side
 from dbmigrate.domain.schema import TableName
 from dbmigrate.mysql.activity import OpenTransaction, read_open_transactions
-from dbmigrate.mysql.faults import RolledBackError
 from dbmigrate.mysql.fence import (
     build_fence_lock,
     build_guard_drop,
@@ -190,8 +189,12 @@ def lift_leftovers(server: Server, kind: FenceKind, *, was_read_only: bool) -> N
     """After a crash: give a side that still owns the data back to its writers. Table locks end with their session."""
     if was_read_only or kind is not FenceKind.READ_ONLY:
         return
-    try:
+
+    def verb() -> None:
         with server.pool.borrow() as session:
             session.execute(build_read_only(False), doing="lifting read_only")
-    except (RefusedError, RolledBackError, DbmigrateError) as fault:
+
+    try:
+        server.retry.retrying(verb, idempotent=True)
+    except RefusedError as fault:
         log.warning("read_only could not be lifted: %s", fault)

@@ -225,7 +225,7 @@ class Runner:
                     run.stream.explain_refusal()
                 raise
             if following is None:
-                if not self._is_asked(run):
+                if not self._lost_lease and not self._is_asked(run):
                     return
                 continue
             left = run.state.phase

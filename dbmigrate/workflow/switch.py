@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
-from dbmigrate.domain.errors import ConfigurationError, DbmigrateError, RefusedError, TransientError
+from dbmigrate.domain.errors import ConfigurationError, DbmigrateError, FatalError, RefusedError, TransientError
 from dbmigrate.domain.ownership import FenceRow
 from dbmigrate.domain.phases import MEANINGS, Phase
 from dbmigrate.domain.routes import Direction, Side
 from dbmigrate.domain.schema import ObjectKind, TableName
-from dbmigrate.mysql.activity import interrupting_after, read_open_transactions
+from dbmigrate.mysql.activity import end_connection, interrupting_after, read_open_transactions
 from dbmigrate.mysql.control import MigrationState
 from dbmigrate.mysql.faults import RolledBackError
-from dbmigrate.mysql.fence import build_fence_save, load_fence_row
-from dbmigrate.mysql.sessions import Session
+from dbmigrate.mysql.fence import build_fence_lock, build_fence_save, load_fence_row
+from dbmigrate.mysql.sessions import WAIT_TIMEOUT_SECONDS, Session
 from dbmigrate.streaming.stream import Stream
 from dbmigrate.workflow.carrying import (
     Program,
@@ -45,6 +46,8 @@ log = logging.getLogger(__name__)
 PRE_DRAIN_SECONDS = 30.0
 LOOK_AGAIN_SECONDS = 0.12  # InnoDB shows what it read up to 0.1 s ago
 MOST_NAMED = 3
+LATE_ANSWER_SECONDS = 0.25
+"""How long after the budget's end a step may still say itself why it did not fit."""
 PROGRAMS = "programs"
 SWITCH = "switch"
 
@@ -75,6 +78,8 @@ class Switch:
         self._steps: dict[str, float] = {}
         self._programs: tuple[Program, ...] = ()
         self._began = 0.0
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="switch")
+        self._unanswered: Future[object] | None = None
 
     # --- the attempt ---
 
@@ -83,28 +88,44 @@ class Switch:
 
         Raises:
             SwitchUndoneError: everything is as before, with the cause.
+            FatalError: how it went cannot be found out, or what follows cannot be done, until a server is
+                reachable again: the next run does that first.
             DbmigrateError: the stream itself has failed.
         """
         fence = self._prepare()
         session = self._origin.pool.open()
+        # It is silent for as long as the pause may take.
+        session.execute(f"SET SESSION wait_timeout = {WAIT_TIMEOUT_SECONDS + int(self._budget)}")
         try:
             return self._attempt_on(session, fence)
         finally:
             session.close()
+            self._worker.shutdown(wait=False)
 
     def _attempt_on(self, session: Session, fence: Fence) -> SwitchReport:
         self._began = self._clock()
         try:
             self._timed("fence", lambda: self._close(session, fence))
-            self._timed("drain", lambda: self._stream.drain(timeout_seconds=self._remaining()))
-            self._timed("verify", self._verify)
-            self._timed("carry", self._carry)
-            self._timed("way_back", self._open_way_back)
+            self._bounded("drain", lambda: self._stream.drain(timeout_seconds=self._remaining()))
+            self._bounded("verify", self._verify)
+            self._bounded("carry", self._carry)
+            self._bounded("way_back", self._open_way_back)
             self._require_budget()
             self._step("switch.before_commit")
             self._timed("commit", lambda: self._commit_giving(session))
         except BaseException as fault:
             self._resolve(session, fence, fault)
+        try:
+            return self._complete(session, fence)
+        except TransientError as fault:
+            # Never an attempt that was undone: repeating it would forget where the way back begins.
+            raise FatalError(
+                "the switch has been committed, but not everything that belongs to it could be done",
+                place=self._destination.place, cause=str(fault).replace("\n", "; "),
+                hint="run again at once: it is completed before anything else",
+            ) from fault  # fmt: skip
+
+    def _complete(self, session: Session, fence: Fence) -> SwitchReport:
         self._step("switch.origin_committed")
         self._take_over(fence)
         report = SwitchReport(self._direction, self._clock() - self._began, dict(self._steps))
@@ -122,6 +143,17 @@ class Switch:
             work()
         finally:
             self._steps[name] = self._clock() - began
+
+    def _bounded(self, name: str, work: Callable[[], object]) -> None:
+        """A step that needs both servers: one that does not answer must not hold the other's writers longer."""
+        self._timed(name, lambda: self._within_budget(name, work))
+
+    def _within_budget(self, name: str, work: Callable[[], object]) -> None:
+        future: Future[object] = self._worker.submit(work)
+        if not wait([future], self._remaining() + LATE_ANSWER_SECONDS).done:
+            self._unanswered = future
+            raise SwitchUndoneError(f"the write pause of {self._budget:g} s was used up", cause=f"no answer to: {name}")
+        future.result()
 
     def _remaining(self) -> float:
         return max(0.0, self._budget - (self._clock() - self._began))
@@ -265,7 +297,9 @@ class Switch:
             fence.keep(session)
         except DbmigrateError as fault:
             log.warning("releasing the fence's session failed, closing it instead: %s", fault.message)
-        settle_after_switch(self._migration, self._giving, self._programs)
+        self._migration.retry.retrying(
+            lambda: settle_after_switch(self._migration, self._giving, self._programs), idempotent=True
+        )
 
     def _record(self, report: SwitchReport) -> None:
         self._migration.around.observer.writes_paused(report.pause_seconds)
@@ -282,7 +316,7 @@ class Switch:
 
     def _resolve(self, session: Session, fence: Fence, fault: BaseException) -> None:
         """Find out by reading whether the switch has happened; undo if it has not, go on if it has."""
-        if self._has_happened():
+        if self._has_happened(session):
             return
         cause = self._describe(fault)
         self._undo(session, fence)
@@ -294,14 +328,40 @@ class Switch:
             ) from fault  # fmt: skip
         raise fault
 
-    def _has_happened(self) -> bool:
-        def verb() -> bool:
-            with self._origin.pool.borrow() as session:
-                row = load_fence_row(session, self._migration.id)
-            return row is not None and row.epoch == self._next_row.epoch and row.owner is self._taking
+    def _has_happened(self, session: Session) -> bool:
+        """Whether the giving side has committed: asked on the session itself while it lives, else once it has ended.
 
-        # While LOCK TABLES holds the fence table, only a switch that has not committed can be the case.
-        return "commit" in self._steps and bool(self._migration.retry.retrying(verb, idempotent=True))
+        A COMMIT whose answer was lost may still be on its way to the server, so that connection is ended first, and
+        the row is read with a lock, which waits for whatever it was doing.
+        """
+        if "commit" not in self._steps:
+            return False
+        if not session.is_broken:
+            try:
+                session.execute("ROLLBACK")
+                return self._is_handed_over(session)
+            except TransientError as fault:
+                log.warning("the session of the switch was lost: %s", fault.message)
+
+        def verb() -> bool:
+            end_connection(self._origin.pool, session.connection_id)
+            with self._origin.pool.borrow() as fresh, fresh.transaction():
+                fresh.execute(build_fence_lock(self._migration.id), doing="waiting for the switch's transaction to end")
+                return self._is_handed_over(fresh)
+
+        session.close()
+        try:
+            return bool(self._migration.retry.retrying(verb, idempotent=True))
+        except TransientError as fault:
+            raise FatalError(
+                "whether the switch was committed cannot be found out now", place=self._origin.place,
+                cause=str(fault).replace("\n", "; "),
+                hint="run again as soon as the server answers: the next run finds out, and completes or undoes it",
+            ) from fault  # fmt: skip
+
+    def _is_handed_over(self, session: Session) -> bool:
+        row = load_fence_row(session, self._migration.id)
+        return row is not None and row.epoch == self._next_row.epoch and row.owner is self._taking
 
     def _describe(self, fault: BaseException) -> str:
         text = str(fault).replace("\n", "; ")
@@ -315,18 +375,51 @@ class Switch:
         return f"{text}; open meanwhile: {'; '.join(map(str, blocking[:MOST_NAMED]))}"
 
     def _undo(self, session: Session, fence: Fence) -> None:
-        """Writers first, then everything else."""
+        """Writers first, then everything else.
+
+        Raises:
+            FatalError: a server cannot be reached for that; the next run does it before anything else.
+        """
         self._step("switch.undo")
-        if session.is_broken:
-            session.close()
-            with self._origin.pool.borrow() as fresh:
-                fence.lift(fresh)
-        else:
-            fence.lift(session)
-        if self._programs:
-            with self._origin.pool.borrow() as other:
-                enable_events(other, self._programs, self._migration.schema_name(self._giving))
-            remove_programs(self._migration, self._taking, self._programs)
+        if "carry" in self._steps and self._programs:
+            # Until they are gone again, what the stream writes would fire the triggers created for the new owner.
+            self._stream.hold_flushing()
+        self._insist(lambda: self._lift(session, fence), "the fence could not be lifted: writers are still held back")
+        if not self._programs:
+            return
+        self._insist(self._give_events_back, "events could not be enabled again")
+        if self._unanswered is not None:
+            log.warning("waiting for an answer that may still come: nothing may be created after it is removed")
+            wait([self._unanswered])
+        self._insist(
+            lambda: remove_programs(self._migration, self._taking, self._programs), "triggers could not be removed"
+        )
+        self._stream.resume_flushing()
+
+    def _lift(self, session: Session, fence: Fence) -> None:
+        if not session.is_broken:
+            try:
+                fence.lift(session)
+                return
+            except DbmigrateError as fault:
+                log.warning("lifting the fence once more, on another connection: %s", fault.message)
+        session.close()
+        end_connection(self._origin.pool, session.connection_id)
+        with self._origin.pool.borrow() as fresh:
+            fence.lift(fresh)
+
+    def _give_events_back(self) -> None:
+        with self._origin.pool.borrow() as other:
+            enable_events(other, self._programs, self._migration.schema_name(self._giving))
+
+    def _insist(self, work: Callable[[], None], otherwise: str) -> None:
+        try:
+            self._migration.retry.retrying(work, idempotent=True)
+        except TransientError as fault:
+            raise FatalError(
+                f"the switch did not happen, but {otherwise}", place=fault.place, cause=fault.cause or fault.message,
+                hint="run again as soon as the server answers: the next run does it before anything else",
+            ) from fault  # fmt: skip
 
 
 def remove_programs(migration: Migration, side: Side, programs: tuple[Program, ...]) -> None:

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from databases import Pair
+from databases import Database, Pair
 from moves import Move
 
 from dbmigrate.config import load_config
 from dbmigrate.domain.errors import DbmigrateError
 from dbmigrate.domain.flavours import Flavour
 from dbmigrate.domain.phases import Phase
+from dbmigrate.rehearsal.local_servers import LocalServer
 from dbmigrate.rehearsal.shop import create_shop, fill_shop
 from dbmigrate.workflow.migration import Migration, Surroundings
 from dbmigrate.workflow.runner import Runner
@@ -99,3 +100,26 @@ def run_here(monkeypatch: pytest.MonkeyPatch) -> Callable[..., DbmigrateError | 
         return None
 
     return run
+
+
+@pytest.fixture
+def build_move(tmp_path: Path) -> Iterator[Callable[..., Move]]:
+    """``build_move(source, target, text)``: a small shop on one server of a test's own, to be moved to another."""
+    moves: list[Move] = []
+
+    def build(source: LocalServer, target: LocalServer, text: str = AUTO, *, rows: int = 5_000) -> Move:
+        pair = Pair(Database(source, "shop"), Database(target, "shop"))
+        target.execute("CREATE DATABASE shop CHARACTER SET utf8mb4")
+        with source.connect() as connection:
+            create_shop(connection, "shop")
+            fill_shop(connection, "shop", rows)
+        environment = {"SOURCE_PASSWORD": source.password, "TARGET_PASSWORD": target.password}
+        move = Move(pair, tmp_path / "dbmigrate.toml", environment)
+        move.write(text)
+        move.create_application_user()
+        moves.append(move)
+        return move
+
+    yield build
+    for move in moves:
+        move.stop_all()

@@ -1,6 +1,7 @@
 """A runner that kills itself at a named step point: ``python -m tests.chaos.dying_runner FILE STEP COUNT [REQUEST]``.
 
-SIGKILL at the COUNT-th time the step is passed, so nothing is tidied up: what kill -9 does, exactly there.
+SIGKILL at the COUNT-th time the step is passed, so nothing is tidied up: what kill -9 does, exactly there. The
+environment variable DEATH names another signal (SIGSTOP freezes it there).
 """
 
 from __future__ import annotations
@@ -20,14 +21,15 @@ from dbmigrate.workflow.runner import Runner
 def main(path: str, step: str, count: str, request: str = "") -> None:
     """Run until the step kills us, or to the cutover."""
     left, lock = int(count), threading.Lock()
+    death = signal.Signals[os.environ.get("DEATH", "SIGKILL")]
 
     def on_step(name: str) -> None:
         nonlocal left
         if name == step:
             with lock:
                 left -= 1
-                if left <= 0:
-                    os.kill(os.getpid(), signal.SIGKILL)
+                if left == 0:
+                    os.kill(os.getpid(), death)
 
     migration = Migration(load_config(Path(path)), around=Surroundings(on_step=on_step))
     Runner(migration, until=None if request else Phase.CUTOVER, assume_yes=True, request=request).run()
