@@ -37,11 +37,12 @@ _KNOWN = (
     _EXACT_NUMBERS | _INEXACT | _TEXTS | _BINARIES | _GEOMETRIES | _TEMPORALS | _PRINTED
     | {"year", "bit", "enum", "set", "json"}
 )  # fmt: skip
-_THROUGH_UTF8MB4 = frozenset({"utf8mb4", "utf8mb3", "utf8", "latin1", "gb18030", None})
+_THROUGH_UTF8MB4 = frozenset({"utf8mb4", "utf8mb3", "utf8", "latin1", "gb18030", "ucs2", None})
 """Charsets whose text survives a way through utf8mb4 byte for byte; the others travel as bytes.
 
 Tried on all one- and two-byte characters of every charset. ASCII is not among them: MariaDB stores bytes above 127 in
-it, which become question marks.
+it, which become question marks. UCS-2 has to be: MySQL warns of its name in every literal, and a warning stops the
+data path.
 """
 _HUGE = _GEOMETRIES | {"mediumtext", "longtext", "mediumblob", "longblob", "json", "vector"}
 _BARE_COLUMN = re.compile(r"`(?:[^`]|``)+`")

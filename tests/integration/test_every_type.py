@@ -27,6 +27,7 @@ KEY_TYPES = KEYS | {
     "key_inet6": ("INET6", ["'::'", "'2001:db8::ff00:42:8329'"]),
     "key_timestamp": ("TIMESTAMP(6)", ["'1970-01-01 00:00:01'", "'2026-10-25 01:30:00.000001'"]),
     "key_utf16": ("VARCHAR(10) CHARACTER SET utf16", ["'ü😀'", "''"]),
+    "key_ucs2": ("VARCHAR(10) CHARACTER SET ucs2", ["'ü'", "''"]),
     "key_sjis": ("VARCHAR(10) CHARACTER SET sjis", ["_sjis X'835C5C27'", "'a'"]),
     "key_latin1": ("VARCHAR(10) CHARACTER SET latin1 COLLATE latin1_german1_ci", ["'ä'", "'b'", "'O''Brien'"]),
     "key_padded": ("CHAR(10) CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci", ["'a'", "'É'", "''"]),
