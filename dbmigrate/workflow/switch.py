@@ -7,6 +7,7 @@ commits everything can be undone, and is, when anything fails or takes too long;
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -248,7 +249,7 @@ class Switch:
 
     def _resolve(self, session: Session, fence: Fence, fault: BaseException) -> None:
         """Find out by reading whether the switch has happened; undo if it has not, go on if it has."""
-        if self._has_happened():
+        if self._has_happened(session):
             return
         cause = self._describe(fault)
         self._undo(session, fence)
@@ -260,14 +261,23 @@ class Switch:
             ) from fault  # fmt: skip
         raise fault
 
-    def _has_happened(self) -> bool:
-        def verb() -> bool:
-            with self._origin.pool.borrow() as session:
-                row = load_fence_row(session, self._migration.id)
-            return row is not None and row.epoch == self._next_row.epoch and row.owner is self._taking
+    def _has_happened(self, session: Session) -> bool:
+        if "commit" not in self._steps:
+            return False
+        if not session.is_broken:
+            # By this session itself: LOCK TABLES keeps every other one from the fence row for as long as it lives.
+            with contextlib.suppress(DbmigrateError):
+                session.execute("ROLLBACK")
+                return self._is_next(load_fence_row(session, self._migration.id))
 
-        # While LOCK TABLES holds the fence table, only a switch that has not committed can be the case.
-        return "commit" in self._steps and bool(self._migration.retry.retrying(verb, idempotent=True))
+        def verb() -> bool:
+            with self._origin.pool.borrow() as other:
+                return self._is_next(load_fence_row(other, self._migration.id))
+
+        return bool(self._migration.retry.retrying(verb, idempotent=True))
+
+    def _is_next(self, row: FenceRow | None) -> bool:
+        return row is not None and row.epoch == self._next_row.epoch and row.owner is self._taking
 
     def _describe(self, fault: BaseException) -> str:
         text = str(fault).replace("\n", "; ")
