@@ -170,6 +170,12 @@ class Race:
             Runner(migration, until=None if request else until, assume_yes=True, request=request).run()
         self.require_happened()
 
+    @property
+    def migration(self) -> Migration:
+        """The migration while it moves."""
+        assert self._migration is not None
+        return self._migration
+
     def revert(self) -> None:
         """Run until the source owns the data again."""
         self.move(request="revert")
