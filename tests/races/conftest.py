@@ -21,7 +21,6 @@ DELAY_SECONDS = 0.03
 WINDOWS = (
     pytest.param("mariadb", id="mariadb"),
     pytest.param("mariadb-late", id="mariadb-late", marks=pytest.mark.slow),
-    pytest.param("mysql", id="mysql", marks=[pytest.mark.mysql, pytest.mark.slow]),
     pytest.param("mysql-late", id="mysql-late", marks=[pytest.mark.mysql, pytest.mark.slow]),
 )
 
