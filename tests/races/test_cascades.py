@@ -102,6 +102,24 @@ def test_while_the_middle_is_flushed(step: str, change: str, family: tuple[Race,
     race.require_equal()
 
 
+def test_a_cascade_comes_after_the_last_generation_was_read_and_before_the_middle_was(
+    window_pair: Pair, race_factory: Callable[..., Race], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Batches one after the other: page 10 is written as it was, its book is found gone, and the cause is yet to come."""
+    monkeypatch.setattr("dbmigrate.workflow.migration.FLUSH_WORKERS", 1)
+    race = race_factory(window_pair, *_build("parents-first"))
+    race.provoke(
+        lambda: race.write_source(
+            "UPDATE c_page SET text = 'first' WHERE id = 10", "UPDATE b_book SET author_id = 50 WHERE id = 10"
+        ),
+        "flush.batch.read",
+        lambda: race.write_source("DELETE FROM a_author WHERE id = 50"),
+    )
+    race.move()
+    race.require_equal()
+    race.require_everywhere("SELECT COUNT(*) FROM c_page WHERE id = 10", (0,))
+
+
 TREE = (
     "CREATE TABLE category (id INT PRIMARY KEY, parent_id INT, name VARCHAR(20), KEY (parent_id), "
     "FOREIGN KEY (parent_id) REFERENCES category (id) ON DELETE CASCADE)",
