@@ -107,17 +107,17 @@ def test_a_cascade_comes_after_the_last_generation_was_read_and_before_the_middl
 ) -> None:
     """Batches one after the other: page 10 is written as it was, its book is found gone, and the cause is yet to come."""
     monkeypatch.setattr("dbmigrate.workflow.migration.FLUSH_WORKERS", 1)
-    race = race_factory(window_pair, *_build("parents-first"))
+    race = race_factory(window_pair, *_build("children-first"))
     race.provoke(
         lambda: race.write_source(
-            "UPDATE c_page SET text = 'first' WHERE id = 10", "UPDATE b_book SET author_id = 50 WHERE id = 10"
+            "UPDATE a_page SET text = 'first' WHERE id = 10", "UPDATE c_book SET author_id = 50 WHERE id = 10"
         ),
         "flush.batch.read",
-        lambda: race.write_source("DELETE FROM a_author WHERE id = 50"),
+        lambda: race.write_source("DELETE FROM d_author WHERE id = 50"),
     )
     race.move()
     race.require_equal()
-    race.require_everywhere("SELECT COUNT(*) FROM c_page WHERE id = 10", (0,))
+    race.require_everywhere("SELECT COUNT(*) FROM a_page WHERE id = 10", (0,))
 
 
 TREE = (
