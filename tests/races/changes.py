@@ -32,16 +32,15 @@ def cross(steps: Iterable[str], changes: Iterable[str], *, everyday: int) -> lis
     ]
 
 
-def diagonal(steps: Iterable[str], changes: Iterable[str], *, everyday: int) -> list[Any]:
-    """Every change at one step, on which steps take turns; all but the first ``everyday`` are slow."""
-    steps = list(steps)
+def diagonal(steps: Iterable[str], changes: Iterable[str], *, everyday: int, times: int = 1) -> list[Any]:
+    """Every change at ``times`` steps, on which steps take turns; all but the first ``everyday`` are slow."""
+    steps, changes = list(steps), list(changes)
+    shift = max(1, len(steps) // max(1, times))
+    pairs = [(steps[(n + turn * shift) % len(steps)], c) for turn in range(times) for n, c in enumerate(changes)]
     return [
-        pytest.param(
-            steps[n % len(steps)], change, id=f"{steps[n % len(steps)]}-{change}",
-            marks=() if n < everyday else pytest.mark.slow,
-        )
-        for n, change in enumerate(changes)
-    ]  # fmt: skip
+        pytest.param(step, change, id=f"{step}-{change}", marks=() if n < everyday else pytest.mark.slow)
+        for n, (step, change) in enumerate(pairs)
+    ]
 
 
 FIRST = (

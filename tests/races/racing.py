@@ -14,6 +14,7 @@ from typing import Any
 
 import pymysql
 from databases import Pair
+from fake_replica import open_window
 from moves import Move
 
 from dbmigrate.config import load_config
@@ -27,11 +28,16 @@ from dbmigrate.workflow.runner import Runner
 
 CHUNK_ROWS = 50
 PATIENCE_SECONDS = 90.0
+DELAY_SECONDS = 0.02
 APPLICATION = {"user": "shop_app", "password": "app"}
 REFUSALS = {1205, 1290, 1644}
 """What a fence says to a writer: it waits too long, the server is read-only, a guard."""
 
 Injection = Callable[[], object]
+
+
+class LatePair(Pair):
+    """Commits of whoever owns the data become visible late."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,9 +176,18 @@ class Race:
             Runner(migration, until=None if request else until, assume_yes=True, request=request).run()
         self.require_happened()
 
+    @property
+    def migration(self) -> Migration:
+        """The migration while it moves."""
+        assert self._migration is not None
+        return self._migration
+
     def revert(self) -> None:
         """Run until the source owns the data again."""
-        self.move(request="revert")
+        with contextlib.ExitStack() as stack:
+            if isinstance(self.pair, LatePair):
+                stack.enter_context(open_window(self.pair.target.server, delay_seconds=DELAY_SECONDS))
+            self.move(request="revert")
 
     def require_happened(self) -> None:
         """Raise what an injection raised; every one must have come to its turn."""

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from databases import Pair
 
-from .changes import cross, diagonal
+from .changes import diagonal
 from .racing import Moment, Race
 
 _NUMBERS = "(SELECT a.d + 10 * b.d + 100 * c.d + 1 AS n FROM digit a, digit b, digit c) n WHERE n.n <="
@@ -65,7 +65,9 @@ def _build(order: str) -> list[str]:
 
 
 @pytest.fixture(params=["children-first", pytest.param("parents-first", marks=pytest.mark.slow)])
-def family(request: pytest.FixtureRequest, window_pair: Pair, race_factory: Callable[..., Race]) -> tuple[Race, dict[str, str]]:
+def family(
+    request: pytest.FixtureRequest, window_pair: Pair, race_factory: Callable[..., Race]
+) -> tuple[Race, dict[str, str]]:
     """A race of four tables, and what they are called."""
     return race_factory(window_pair, *_build(request.param)), ORDERS[request.param]
 
@@ -83,7 +85,12 @@ def test_while_a_chunk_is_in_hand(step: str, table: str, change: str, family: tu
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("step", "change"),
-    cross(["begin", "chunks_done", "barrier", "batch.read", "batch.written", "batch.committed"], CHANGES, everyday=0),
+    diagonal(
+        ["begin", "batch.read", "barrier", "batch.committed", "chunks_done", "batch.written"],
+        CHANGES,
+        everyday=0,
+        times=3,
+    ),
 )
 def test_while_the_middle_is_flushed(step: str, change: str, family: tuple[Race, dict[str, str]]) -> None:
     """First the middle rows get another parent; the cascade comes during the flush of that."""
@@ -93,6 +100,24 @@ def test_while_the_middle_is_flushed(step: str, change: str, family: tuple[Race,
     race.provoke(lambda: race.write_source(first), f"flush.{step}", lambda: race.write_source(*statements))
     race.move()
     race.require_equal()
+
+
+def test_a_cascade_comes_after_the_last_generation_was_read_and_before_the_middle_was(
+    window_pair: Pair, race_factory: Callable[..., Race], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Batches one after the other: page 10 is written as it was, its book is found gone, and the cause is yet to come."""
+    monkeypatch.setattr("dbmigrate.workflow.migration.FLUSH_WORKERS", 1)
+    race = race_factory(window_pair, *_build("children-first"))
+    race.provoke(
+        lambda: race.write_source(
+            "UPDATE a_page SET text = 'first' WHERE id = 10", "UPDATE c_book SET author_id = 50 WHERE id = 10"
+        ),
+        "flush.batch.read",
+        lambda: race.write_source("DELETE FROM d_author WHERE id = 50"),
+    )
+    race.move()
+    race.require_equal()
+    race.require_everywhere("SELECT COUNT(*) FROM a_page WHERE id = 10", (0,))
 
 
 TREE = (
@@ -108,9 +133,7 @@ def test_a_tree_loses_a_branch_whose_leaves_are_copied_and_whose_root_is_not(
 ) -> None:
     """40 and 60 hang on 110 and 130, these on 180 and 200; the chunk in hand ends at 100."""
     race = race_factory(window_pair, *TREE)
-    race.at(
-        Moment(f"copy.chunk.{step}", 2), lambda: race.write_source("DELETE FROM category WHERE id IN (180, 200)")
-    )
+    race.at(Moment(f"copy.chunk.{step}", 2), lambda: race.write_source("DELETE FROM category WHERE id IN (180, 200)"))
     race.move()
     race.require_equal()
     race.require_everywhere("SELECT COUNT(*) FROM category WHERE id IN (40, 60, 110, 130, 180, 200)", (0,))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from fake_replica import FakeReplica, open_window
 
 from dbmigrate.config import load_config
 from dbmigrate.domain.flavours import Flavour
+from dbmigrate.domain.phases import Phase
 from dbmigrate.domain.schema import TableName
 from dbmigrate.mysql.binlog import BinlogReader, read_current_position
 from dbmigrate.mysql.fence import create_fence_tables
@@ -141,56 +144,98 @@ def test_the_barrier_waits_as_long_as_the_window_is_open(
     reader.close()
 
 
-MUTANT = pytest.mark.parametrize("barrier", ["with", "without"])
+BARRIER = pytest.mark.parametrize("barrier", ["with-the-barrier", "without-it"])
 
 
-def _disable_barrier(monkeypatch: pytest.MonkeyPatch, allowed: threading.Event) -> None:
-    """The barrier returns at once: the beats go on, since the stream's own marks depend on them."""
+def _take_barrier_away(monkeypatch: pytest.MonkeyPatch, *threads: str) -> None:
+    """For these threads only: the stream's own marks are beats, too."""
     commit = Heartbeat.pass_barrier
 
     def pass_barrier(self: Heartbeat) -> int:
-        name = threading.current_thread().name
-        if not allowed.is_set() and (name.endswith("flush_forever") or name.startswith("copy")):
-            return self._beat
-        return commit(self)
+        is_meant = any(part in threading.current_thread().name for part in threads)
+        return self._beat if is_meant else commit(self)
 
     monkeypatch.setattr(Heartbeat, "pass_barrier", pass_barrier)
 
 
-@MUTANT
-def test_a_flush_loses_a_change_in_the_window_exactly_if_it_passes_no_barrier(
-    barrier: str, plain_pair: Pair, race_factory: Callable[..., Race], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The suite's own test: on real servers, a product without the barrier is caught by the comparison."""
-    race = race_factory(plain_pair)
-    if barrier == "without":
-        _disable_barrier(monkeypatch, threading.Event())
-    writers: list[threading.Thread] = []
-
-    def change_late() -> None:
-        # In a thread of its own: the commit returns only after the flush that must not lose it.
-        statement = "UPDATE item SET note = 'changed' WHERE id = 10"
-        writers.append(threading.Thread(target=race.write_source, args=(statement,), daemon=True))
-        writers[0].start()
-
-    with open_window(plain_pair.source.server, delay_seconds=1.0):
-        race.provoke(change_late, "flush.batch.committed", lambda: None)
-        # Stop before the verification, which would find the row and end the run.
-        from dbmigrate.domain.phases import Phase
-
-        race.move(Phase.CATCH_UP)
-        writers[0].join(PATIENCE_SECONDS)
-    if barrier == "with":
+def _require_lost(race: Race, barrier: str) -> None:
+    """The suite's own test: with a product that passes no barrier, the comparison must speak up."""
+    if barrier == "with-the-barrier":
         race.require_equal()
+        race.require_everywhere("SELECT note FROM item WHERE id = 150", ("changed",))
         return
-    with pytest.raises(AssertionError, match="'note 10'"):
+    with pytest.raises(AssertionError, match="'note 150'"):
         race.require_equal()
 
 
-@MUTANT
-def test_a_chunk_loses_a_change_in_the_window_exactly_if_it_passes_no_barrier(
+class _HeldCommit:
+    """A commit in the binlog that nobody acknowledges until ``release``."""
+
+    def __init__(self, race: Race, windows: contextlib.ExitStack) -> None:
+        self._race, self._windows = race, windows
+        self._held = contextlib.ExitStack()
+        self._writer = threading.Thread(
+            target=race.write_source, args=("UPDATE item SET note = 'changed' WHERE id = 150",), daemon=True
+        )
+
+    def begin(self) -> None:
+        """Write; the row is not visible on return, nor later."""
+        replica = self._windows.enter_context(open_window(self._race.pair.source.server, delay_seconds=0.0))
+        self._held.enter_context(replica.holding())
+        self._writer.start()
+
+    def release(self) -> None:
+        """Let the commit become visible, and wait until it is."""
+        self._held.close()
+        self._writer.join(PATIENCE_SECONDS)
+
+    def release_soon(self) -> None:
+        """Let it become visible while whoever passes a barrier now waits for it."""
+        threading.Timer(0.3, self.release).start()
+
+
+@BARRIER
+def test_a_flush_loses_a_change_that_is_not_visible_yet_exactly_if_it_passes_no_barrier(
     barrier: str, plain_pair: Pair, race_factory: Callable[..., Race], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The change is flushed before the chunk begins, and the chunk overwrites it with what it read too early."""
-    pytest.skip("written below")
-    assert Moment
+    race = race_factory(plain_pair)
+    with contextlib.ExitStack() as windows:
+        commit = _HeldCommit(race, windows)
+        if barrier == "without-it":
+            _take_barrier_away(monkeypatch, "flush_forever")
+            race.provoke(commit.begin, "flush.batch.read", commit.release)
+        else:
+            race.provoke(commit.begin, "flush.chunks_done", commit.release_soon)
+        race.move(Phase.CATCH_UP)  # the verification would find it, and end the run
+    _require_lost(race, barrier)
+
+
+@BARRIER
+def test_a_chunk_loses_a_change_that_is_not_visible_yet_exactly_if_it_passes_no_barrier(
+    barrier: str, plain_pair: Pair, race_factory: Callable[..., Race], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The chunk begins after the flush has asked for those in flight, reads too early and writes too late."""
+    race = race_factory(plain_pair)
+    flushed = threading.Event()
+
+    def hold_until_asked_for() -> None:
+        commit.begin()
+        in_flight = race.migration.in_flight
+        while not in_flight._condition._waiters:  # type: ignore[attr-defined]  # the flush waits for this chunk
+            time.sleep(0.005)
+
+    def write_late() -> None:
+        commit.release()
+        assert flushed.wait(PATIENCE_SECONDS)
+
+    with contextlib.ExitStack() as windows:
+        commit = _HeldCommit(race, windows)
+        race.at("copy.chunk.committed", hold_until_asked_for)
+        if barrier == "without-it":
+            _take_barrier_away(monkeypatch, "copy")
+        else:
+            race.at(Moment("copy.chunk.begin", 2), commit.release_soon)
+        race.at(Moment("copy.chunk.read", 2), write_late)
+        race.at("flush.batch.committed", flushed.set)
+        race.move(Phase.COPY)
+    _require_lost(race, barrier)
