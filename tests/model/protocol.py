@@ -48,6 +48,7 @@ class Protocol:
     writers_lock_fence_row: bool = True
     tenure_guards_writes: bool = True
     tenure_guards_switch: bool = True
+    tenure_guards_read_only: bool = True
     recovery_reads_with_lock: bool = True
     checkpoint_checks_lease: bool = True
     phase_checks_lease: bool = True

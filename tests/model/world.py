@@ -36,6 +36,7 @@ class Actor:
     owner: Runner | None
     condition: Callable[[], bool] | None = None
     has_ended: bool = False
+    stands_at: str = ""
 
     @property
     def can_step(self) -> bool:
@@ -117,8 +118,10 @@ class World:
         except AmbiguousError as ambiguous:
             raise ViolationError("nobody knows who owns the data") from ambiguous
         else:
-            if not isinstance(found, str):
-                actor.condition = found
+            if isinstance(found, str):
+                actor.stands_at = found
+            else:
+                actor.stands_at, actor.condition = "", found
 
     def _end(self, actor: Actor) -> None:
         actor.has_ended = True
