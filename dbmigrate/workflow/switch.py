@@ -248,7 +248,7 @@ class Switch:
 
     def _resolve(self, session: Session, fence: Fence, fault: BaseException) -> None:
         """Find out by reading whether the switch has happened; undo if it has not, go on if it has."""
-        if self._has_happened():
+        if self._has_happened(session):
             return
         cause = self._describe(fault)
         self._undo(session, fence)
@@ -260,10 +260,11 @@ class Switch:
             ) from fault  # fmt: skip
         raise fault
 
-    def _has_happened(self) -> bool:
+    def _has_happened(self, session: Session) -> bool:
         def verb() -> bool:
-            with self._origin.pool.borrow() as session:
-                row = load_fence_row(session, self._migration.id)
+            with self._origin.pool.borrow() as other:
+                # Where the connection was lost, the server may still be busy with the COMMIT: wait for it.
+                row = load_fence_row(other, self._migration.id, is_final=session.is_broken)
             return row is not None and row.epoch == self._next_row.epoch and row.owner is self._taking
 
         # While LOCK TABLES holds the fence table, only a switch that has not committed can be the case.
