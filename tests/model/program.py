@@ -124,7 +124,9 @@ class ModelCascades(Cascades):
         super().__init__(runner.world.shape.routes())
         self._looks_at_destination = runner.protocol.cascades_are_looked_up_on_destination
 
-    def _look_up_side(self, pool: Any, foreign_key: ForeignKey, keys: Sequence[Key], *, on_destination: bool) -> set[Key]:
+    def _look_up_side(
+        self, pool: Any, foreign_key: ForeignKey, keys: Sequence[Key], *, on_destination: bool
+    ) -> set[Key]:
         if on_destination and not self._looks_at_destination:
             return set()
         rows = pool.visible[foreign_key.table]

@@ -96,6 +96,9 @@ COPYING = Profile("copying under load", 200, is_copied=False, disturbances=(0.0,
 DYING = Profile("copying by runners that die", 220, is_copied=False, disturbances=(0.02, 0.05))
 SWITCHING = Profile("changing the owner there and back", 350, is_copied=True, disturbances=(0.02, 0.04, 0.08))
 WHOLE = Profile("from the copy to wherever it comes", 400, is_copied=False, disturbances=(0.0, 0.01, 0.03, 0.06))
+DYING_FOR_GOOD = Profile(
+    "changing the owner by runners that die for good", 350, True, (0.02, 0.04, 0.08), runners_freeze=False
+)
 PROFILES = (COPYING, DYING, SWITCHING, WHOLE)
 
 

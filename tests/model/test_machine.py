@@ -15,7 +15,9 @@ class Move(RuleBasedStateMachine):
 
     world: World | None = None
 
-    @initialize(shape=st.sampled_from(SHAPES[:3]), seed=st.integers(0, 1 << 16), read_only=st.booleans(), copied=st.booleans())
+    @initialize(
+        shape=st.sampled_from(SHAPES[:3]), seed=st.integers(0, 1 << 16), read_only=st.booleans(), copied=st.booleans()
+    )
     def begin(self, shape, seed, read_only, copied) -> None:  # type: ignore[no-untyped-def]
         """Two databases, an application, a runner."""
         self.world = World(shape, seed=seed, uses_read_only=read_only, is_copied=copied)

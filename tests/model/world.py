@@ -211,7 +211,9 @@ class World:
     def _start_copied(self) -> None:
         """A move whose copy is behind it, but for a few changes that nobody has streamed yet."""
         source, target = self.servers[Side.SOURCE], self.servers[Side.TARGET]
-        target.log_commit(Commit(changes=[(t, key, row) for t, rows in source.rows.items() for key, row in rows.items()]))
+        target.log_commit(
+            Commit(changes=[(t, key, row) for t, rows in source.rows.items() for key, row in rows.items()])
+        )
         target.show_next()
         self.store.phase, self.store.stripes = Phase.CATCH_UP, []
         self.store.checkpoints[Direction.FORWARD] = Checkpoint(len(source.log), 0)
@@ -282,7 +284,9 @@ class World:
 
     def _accept(self, server: Server, commit: Commit) -> int:
         if server.rows != self.expected:
-            raise ViolationError(f"the {server.side.value} takes a write and lacks an earlier one: {self._explain(server)}")
+            raise ViolationError(
+                f"the {server.side.value} takes a write and lacks an earlier one: {self._explain(server)}"
+            )
         for table, key, row in commit.changes:
             if row is None:
                 self.expected[table].pop(key, None)
