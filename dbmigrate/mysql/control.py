@@ -320,7 +320,8 @@ class ControlStore:
             )  # fmt: skip
 
     def save_phase(self, state: MigrationState, phase: Phase, *, actor: str, reason: str) -> MigrationState:
-        """Move to ``phase`` and write its audit row, in one transaction, if nobody else has moved since ``state``.
+        """Move to ``phase`` and write its audit row, in one transaction, if nobody else has moved since ``state``
+        and the lease is still the one that ``state`` was loaded under.
 
         Raises:
             RefusedError: the table of transitions forbids it, or the row has changed meanwhile.
@@ -335,7 +336,10 @@ class ControlStore:
             with self._engine.begin() as connection:
                 changed = connection.execute(
                     _migration.update()
-                    .where(_migration.c.id == self._id, _migration.c.epoch == state.epoch)
+                    .where(
+                        _migration.c.id == self._id, _migration.c.epoch == state.epoch,
+                        _migration.c.lease_generation == state.lease_generation,
+                    )
                     .values(phase=phase.value, epoch=state.epoch + 1)
                 ).rowcount
                 if changed:
@@ -358,9 +362,9 @@ class ControlStore:
             if (now := self.load_state()) is not None and now.epoch == state.epoch:
                 verb()
         now = self.load_state()
-        if now is None or now.phase is not phase:
+        if now is None or now.phase is not phase or now.lease_generation != state.lease_generation:
             raise RefusedError(
-                "the phase changed meanwhile", place=f"migration {self._id}",
+                "the phase changed meanwhile, or another runner has taken over", place=f"migration {self._id}",
                 cause=f"now in {now.phase.value if now else 'no phase'}", hint="run again",
             )  # fmt: skip
         return now

@@ -73,8 +73,12 @@ def _read_control_tables(session: Session) -> set[str]:
     return {(row[0] or b"").decode() for row in rows}
 
 
-def load_fence_row(session: Session, migration_id: str) -> FenceRow | None:
-    """The side's row, or None where the side has none (or no fence table yet)."""
+def load_fence_row(session: Session, migration_id: str, *, is_final: bool = False) -> FenceRow | None:
+    """The side's row, or None where the side has none (or no fence table yet).
+
+    ``is_final`` reads with a lock: a COMMIT of a client that is gone may still be under way (behind a semi-sync
+    acknowledgement, say), and a plain read would show the row as it was before.
+    """
     present = session.fetch_value(
         "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = "
         f"{quote_string(CONTROL_SCHEMA)} AND table_name = 'fence'"
@@ -82,7 +86,8 @@ def load_fence_row(session: Session, migration_id: str) -> FenceRow | None:
     if present != b"1":
         return None
     rows = session.execute(
-        f"SELECT epoch, owner, phase FROM {quote_table(FENCE_TABLE)} WHERE migration_id = {quote_string(migration_id)}",
+        f"SELECT epoch, owner, phase FROM {quote_table(FENCE_TABLE)} WHERE migration_id = {quote_string(migration_id)}"
+        + (" LOCK IN SHARE MODE" if is_final else ""),
         doing="reading the fence row",
     ).rows
     if not rows:

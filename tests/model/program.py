@@ -124,7 +124,9 @@ class ModelCascades(Cascades):
         super().__init__(runner.world.shape.routes())
         self._looks_at_destination = runner.protocol.cascades_are_looked_up_on_destination
 
-    def _look_up_side(self, pool: Any, foreign_key: ForeignKey, keys: Sequence[Key], *, on_destination: bool) -> set[Key]:
+    def _look_up_side(
+        self, pool: Any, foreign_key: ForeignKey, keys: Sequence[Key], *, on_destination: bool
+    ) -> set[Key]:
         if on_destination and not self._looks_at_destination:
             return set()
         rows = pool.visible[foreign_key.table]
@@ -525,7 +527,7 @@ class Runner:
         if self.protocol.giving_side_commits_first:
             yield from taking.save_fence(row)
         yield "switch.destination_committed"
-        taking.is_read_only = False
+        yield from self._open(taking)
         if not self.protocol.way_back_precedes_switch:
             yield from self._note_start(_opposite(direction))
 
@@ -538,7 +540,7 @@ class Runner:
                 yield "switch.undo"
                 if not session.is_cut:
                     session.rollback()
-                giving.is_read_only = False
+                yield from self._open(giving)
                 raise UndoneError from None
 
     def _attempt(self, direction: Direction, session: FenceSession, row: FenceRow) -> Steps:
@@ -569,12 +571,12 @@ class Runner:
     def _close(self, giving: Server, session: FenceSession) -> Steps:
         """Wait for writers in the middle of something, and let no other commit."""
         yield "switch.fence"
+        if self.protocol.tenure_guards_switch:
+            self.hold_tenure(giving, session)
         if self.world.uses_read_only:
             giving.is_read_only = True
             yield lambda: not giving.writers_committing or self.is_budget_spent or session.is_cut
             self._require(session, may_be_late=False)
-        if self.protocol.tenure_guards_switch:
-            self.hold_tenure(giving, session)
         if self.protocol.fence_waits_for_writers:
             yield lambda: giving.is_fence_free() or self.is_budget_spent or session.is_cut
             self._require(session, may_be_late=False)
@@ -604,11 +606,22 @@ class Runner:
         if row.owner is taking.side and row.epoch > self._epoch:
             yield from taking.save_fence(row)
             yield "completing an interrupted switch"
-            taking.is_read_only = False
+            yield from self._open(taking)
             return True
         yield "lifting what an attempt left"
-        giving.is_read_only = False
+        yield from self._open(giving)
         return False
+
+    def _open(self, server: Server) -> Steps:
+        """Let writers in; a setting of the whole server is in no transaction, so one beside it holds the tenure."""
+        holder = object()
+        if self.protocol.tenure_guards_read_only:
+            self.hold_tenure(server, holder)
+        try:
+            yield "lifting read_only"
+            server.is_read_only = False
+        finally:
+            server.tenure_holders.discard(holder)
 
 
 def _opposite(direction: Direction) -> Direction:

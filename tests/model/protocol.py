@@ -27,7 +27,11 @@ from dataclasses import dataclass, fields
 
 @dataclass(frozen=True)
 class Protocol:
-    """What the program does for correctness. All on is the program; a mutant switches one off."""
+    """The rules that keep rows. All on is the protocol; a mutant switches one off.
+
+    ``NOT_IN_THE_PROGRAM`` lists the rules that only a runner frozen past its lease makes necessary (or a network that
+    cuts it off that long) and that the program does not follow so far.
+    """
 
     flush_passes_barrier: bool = True
     chunk_passes_barrier: bool = True
@@ -48,12 +52,15 @@ class Protocol:
     writers_lock_fence_row: bool = True
     tenure_guards_writes: bool = True
     tenure_guards_switch: bool = True
+    tenure_guards_read_only: bool = True
     recovery_reads_with_lock: bool = True
     checkpoint_checks_lease: bool = True
     phase_checks_lease: bool = True
 
 
 PROGRAM = Protocol()
+
+NOT_IN_THE_PROGRAM = ("tenure_guards_switch", "tenure_guards_read_only", "checkpoint_checks_lease")
 
 
 def mutate(*switches: str) -> Protocol:

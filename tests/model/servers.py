@@ -210,9 +210,7 @@ class Transaction:
         """INSERT, or UPDATE that keeps the key."""
         if row.parent is not None and self.get(self._shape.references[table][0], row.parent) is None:
             raise RejectedError
-        if row.code is not None and any(
-            other.code == row.code and at != key for at, other in self.scan(table).items()
-        ):
+        if row.code is not None and any(other.code == row.code and at != key for at, other in self.scan(table).items()):
             raise RejectedError
         self._new[table, key] = row
         self._log(table, key)

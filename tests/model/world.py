@@ -36,6 +36,7 @@ class Actor:
     owner: Runner | None
     condition: Callable[[], bool] | None = None
     has_ended: bool = False
+    stands_at: str = ""
 
     @property
     def can_step(self) -> bool:
@@ -117,8 +118,10 @@ class World:
         except AmbiguousError as ambiguous:
             raise ViolationError("nobody knows who owns the data") from ambiguous
         else:
-            if not isinstance(found, str):
-                actor.condition = found
+            if isinstance(found, str):
+                actor.stands_at = found
+            else:
+                actor.stands_at, actor.condition = "", found
 
     def _end(self, actor: Actor) -> None:
         actor.has_ended = True
@@ -208,7 +211,9 @@ class World:
     def _start_copied(self) -> None:
         """A move whose copy is behind it, but for a few changes that nobody has streamed yet."""
         source, target = self.servers[Side.SOURCE], self.servers[Side.TARGET]
-        target.log_commit(Commit(changes=[(t, key, row) for t, rows in source.rows.items() for key, row in rows.items()]))
+        target.log_commit(
+            Commit(changes=[(t, key, row) for t, rows in source.rows.items() for key, row in rows.items()])
+        )
         target.show_next()
         self.store.phase, self.store.stripes = Phase.CATCH_UP, []
         self.store.checkpoints[Direction.FORWARD] = Checkpoint(len(source.log), 0)
@@ -279,7 +284,9 @@ class World:
 
     def _accept(self, server: Server, commit: Commit) -> int:
         if server.rows != self.expected:
-            raise ViolationError(f"the {server.side.value} takes a write and lacks an earlier one: {self._explain(server)}")
+            raise ViolationError(
+                f"the {server.side.value} takes a write and lacks an earlier one: {self._explain(server)}"
+            )
         for table, key, row in commit.changes:
             if row is None:
                 self.expected[table].pop(key, None)

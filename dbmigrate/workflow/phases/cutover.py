@@ -6,13 +6,14 @@ import logging
 
 from dbmigrate.config import Approval
 from dbmigrate.domain.errors import RefusedError, TransientError
-from dbmigrate.domain.ownership import decide_owner
+from dbmigrate.domain.ownership import FenceRow, decide_owner
 from dbmigrate.domain.phases import Phase
 from dbmigrate.domain.routes import Direction, Side
 from dbmigrate.mysql.fence import build_fence_save, load_fence_row
 from dbmigrate.workflow.carrying import enable_events, load_programs
 from dbmigrate.workflow.fences import build_fence, lift_leftovers
 from dbmigrate.workflow.gates import GateResult, judge_approval, judge_verification
+from dbmigrate.workflow.migration import Migration
 from dbmigrate.workflow.phases.expand import follow_objects
 from dbmigrate.workflow.phases.plan import was_read_only
 from dbmigrate.workflow.run import Run
@@ -99,6 +100,11 @@ def switch_within_attempts(run: Run, direction: Direction) -> SwitchReport | Non
     )  # fmt: skip
 
 
+def _load_final_row(migration: Migration, side: Side) -> FenceRow | None:
+    with migration.servers[side].pool.borrow() as session:
+        return load_fence_row(session, migration.id, is_final=True)
+
+
 def finish_interrupted_switch(run: Run, direction: Direction) -> bool:
     """After a crash inside a switch: complete it if the giving side had committed, else undo what it left.
 
@@ -108,8 +114,7 @@ def finish_interrupted_switch(run: Run, direction: Direction) -> bool:
     migration, giving, taking = run.migration, direction.origin, direction.origin.other
     rows = {}
     for side in Side:
-        with migration.servers[side].pool.borrow() as session:
-            rows[side] = load_fence_row(session, migration.id)
+        rows[side] = migration.retry.retrying(lambda side=side: _load_final_row(migration, side), idempotent=True)  # type: ignore[misc]
     row = decide_owner(rows[Side.SOURCE], rows[Side.TARGET])
     saved = migration.store.load_evidence(PROGRAMS)
     programs = load_programs(saved.content) if saved else ()
