@@ -175,7 +175,7 @@ def test_a_signal_stops_in_order_with_everything_saved(
 
 
 def _count_copied(move: Move) -> int:
-    found = move.pair.target.execute("SELECT COALESCE(SUM(rows), 0) FROM _dbmigrate.stripe".replace("rows", "`rows`"))
+    found = move.pair.target.execute("SELECT COALESCE(SUM(copied_rows), 0) FROM _dbmigrate.stripe")
     return int(found[0][0])
 
 

@@ -56,6 +56,8 @@ def _fill(disk: Path, *, leaving: int) -> Path:
     return ballast
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_disk_of_the_target_fills_up_and_is_emptied_again(
     server_on_small_disk: LocalServer, small_disk: Path, server_factory: ServerFactory, build_move: BuildMove
 ) -> None:
@@ -93,18 +95,20 @@ def test_the_disk_of_the_source_fills_up_and_is_emptied_again(
     require_equal(move, writers)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_table_that_is_full_is_named_and_the_run_goes_on_after_it(
     server_factory: ServerFactory, build_move: BuildMove
 ) -> None:
     """The table space of the target has a limit; raised, the next run copies the rest."""
     limited = {
-        "innodb_file_per_table": "OFF", "innodb_data_file_path": "ibdata1:12M:autoextend:max:24M",
+        "innodb_file_per_table": "OFF", "innodb_data_file_path": "ibdata1:12M:autoextend:max:16M",
         "innodb_undo_tablespaces": "0",
     }  # fmt: skip
     target = server_factory(**limited)
-    move = build_move(server_factory(), target, SMALL_PIECES.replace("= 800", "= 20000"), rows=60_000)
+    move = build_move(server_factory(), target, SMALL_PIECES.replace("= 800", "= 50000"), rows=150_000)
     with Writers(move.connect_to_owner, threads=1, rate=20, give_up_seconds=300) as writers:
-        said = move.run("run", "--yes", expect=4, timeout=240).stderr
+        said = move.run("run", "--until", "cutover", "--yes", expect=4, timeout=240).stderr
         assert "1114" in said, said
         assert "free disk space" in said, said
         assert move.read_phase() == "copy"
@@ -117,7 +121,8 @@ def test_a_table_that_is_full_is_named_and_the_run_goes_on_after_it(
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("phase", ["copy", pytest.param("verify", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("phase", ["copy", "verify"])
 def test_a_target_that_becomes_read_only_for_the_programs_account(phase: str, shop_move: Move) -> None:
     """Without the privilege to pass it the run ends, says so, and goes on when the server is writable again."""
     shop_move.pair.target.server.create_user("mover", "secret", "ALL PRIVILEGES ON *.*")
