@@ -58,6 +58,7 @@ def _on_both(move: Move, statement: str) -> None:
         database.server.execute(statement)
 
 
+@pytest.mark.slow
 def test_a_rotated_password_is_read_again_for_each_connection(mover: Move) -> None:
     with Writers(mover.connect_to_owner, threads=2, rate=60, give_up_seconds=300) as writers:
         run = PersistentRun(mover)
