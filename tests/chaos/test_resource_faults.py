@@ -127,6 +127,7 @@ def test_a_target_that_becomes_read_only_for_the_programs_account(phase: str, sh
     """Without the privilege to pass it the run ends, says so, and goes on when the server is writable again."""
     shop_move.pair.target.server.create_user("mover", "secret", "ALL PRIVILEGES ON *.*")
     shop_move.pair.target.server.execute("REVOKE SUPER, READ ONLY ADMIN ON *.* FROM 'mover'@'127.0.0.1'")
+    shop_move.pair.target.server.execute("SET GLOBAL log_bin_trust_function_creators = ON")
     shop_move.target_url = shop_move.pair.target.url.replace("root@", "mover@")
     shop_move.environment["TARGET_PASSWORD"] = "secret"
     shop_move.write(SMALL_PIECES.replace("[cutover]", '[cutover]\nfence = "lock_tables"'))
