@@ -134,6 +134,7 @@ class Session:
         self._connection = connection
         self.place = place
         self.is_broken = False
+        self.vouched_for_by: object = None
 
     @property
     def connection_id(self) -> int:

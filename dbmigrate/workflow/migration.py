@@ -117,7 +117,7 @@ class Migration:
         """Take over writing on both sides for this lease; earlier runners' writes have ended on return."""
         self._generation = generation
         for side, server in self.servers.items():
-            tenure = Tenure(server.pool, self.id, generation, retry=self.retry)
+            tenure = Tenure(server.pool, self.id, generation, retry=self.retry, clock=self.around.clock)
             tenure.begin()
             self._tenures[side] = tenure
 

@@ -46,6 +46,7 @@ log = logging.getLogger(__name__)
 PRE_DRAIN_SECONDS = 30.0
 LOOK_AGAIN_SECONDS = 0.12  # InnoDB shows what it read up to 0.1 s ago
 MOST_NAMED = 3
+GUARD_SECONDS = 60
 LATE_ANSWER_SECONDS = 0.25
 """How long after the budget's end a step may still say itself why it did not fit."""
 PROGRAMS = "programs"
@@ -80,6 +81,7 @@ class Switch:
         self._began = 0.0
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="switch")
         self._unanswered: Future[object] | None = None
+        self._guard: Session | None = None
 
     # --- the attempt ---
 
@@ -93,14 +95,39 @@ class Switch:
             DbmigrateError: the stream itself has failed.
         """
         fence = self._prepare()
-        session = self._origin.pool.open()
-        # It is silent for as long as the pause may take.
-        session.execute(f"SET SESSION wait_timeout = {WAIT_TIMEOUT_SECONDS + int(self._budget)}")
+        session = self._open_silent(0)
         try:
+            self._require_tenure()
             return self._attempt_on(session, fence)
         finally:
             session.close()
+            if self._guard is not None:
+                self._guard.close()
             self._worker.shutdown(wait=False)
+
+    def _open_silent(self, longer: int) -> Session:
+        """A session that may say nothing for as long as the pause takes."""
+        session = self._origin.pool.open()
+        session.execute(f"SET SESSION wait_timeout = {WAIT_TIMEOUT_SECONDS + int(self._budget) + longer}")
+        return session
+
+    def _require_tenure(self) -> None:
+        """Hold the tenure for the whole attempt: fences, triggers and ownership are nothing that a transaction of
+        their own could guard. While it is held no other runner can begin; once it is lost one may have.
+
+        Raises:
+            FatalError: another runner has taken over.
+        """
+        if self._guard is not None:
+            try:
+                self._guard.execute("SELECT 1", doing="checking the lease")
+                return
+            except TransientError:
+                self._guard.close()
+        # The server keeps it longer than the fence's session, so that what that one left undone is over before.
+        self._guard = self._open_silent(GUARD_SECONDS)
+        self._guard.execute("START TRANSACTION")
+        self._migration.tenure(self._giving).require_newest(self._guard)
 
     def _attempt_on(self, session: Session, fence: Fence) -> SwitchReport:
         self._began = self._clock()
@@ -140,6 +167,7 @@ class Switch:
         self._step(f"switch.{name}")
         began = self._clock()
         try:
+            self._require_tenure()
             work()
         finally:
             self._steps[name] = self._clock() - began
@@ -253,6 +281,10 @@ class Switch:
     def _verify(self) -> None:
         if not verify_touched(self._migration, self._stream, is_still=True):
             raise SwitchUndoneError("rows differ after the drain", hint="`dbmigrate verify --repair`, then try again")
+        # A server that forgot rows when it was restarted, after they were compared, says so to the next write at the
+        # latest; the switch may come before that.
+        with self._destination.pool.borrow() as session, self._migration.tenure(self._taking).transaction(session):
+            pass
         self._require_budget()
 
     def _open_way_back(self) -> None:
@@ -281,25 +313,35 @@ class Switch:
     def _commit_giving(self, session: Session) -> None:
         session.execute(build_fence_save(self._migration.id, self._next_row), doing="handing over ownership")
         self._step("switch.row_written")
+        self._require_tenure()
         session.execute("COMMIT", doing="committing the switch")
 
     def _take_over(self, fence: Fence) -> None:
         def verb() -> None:
+            self._require_tenure()
             with self._destination.pool.borrow() as session:
                 session.execute(build_fence_save(self._migration.id, self._next_row), doing="taking over ownership")
 
         self._migration.retry.retrying(verb, idempotent=True)
         self._step("switch.destination_committed")
-        self._migration.retry.retrying(lambda: fence.open_other(self._destination), idempotent=True)
+
+        def opened() -> None:
+            self._require_tenure()
+            fence.open_other(self._destination)
+
+        self._migration.retry.retrying(opened, idempotent=True)
 
     def _release(self, session: Session, fence: Fence) -> None:
         try:
             fence.keep(session)
         except DbmigrateError as fault:
             log.warning("releasing the fence's session failed, closing it instead: %s", fault.message)
-        self._migration.retry.retrying(
-            lambda: settle_after_switch(self._migration, self._giving, self._programs), idempotent=True
-        )
+
+        def settled() -> None:
+            self._require_tenure()
+            settle_after_switch(self._migration, self._giving, self._programs)
+
+        self._migration.retry.retrying(settled, idempotent=True)
 
     def _record(self, report: SwitchReport) -> None:
         self._migration.around.observer.writes_paused(report.pause_seconds)
@@ -367,9 +409,10 @@ class Switch:
         text = str(fault).replace("\n", "; ")
         try:
             with self._origin.pool.borrow() as session:
-                blocking = read_open_transactions(session, at_least_seconds=int(self._clock() - self._began))
+                found = read_open_transactions(session, at_least_seconds=int(self._clock() - self._began))
         except DbmigrateError:
             return text
+        blocking = [one for one in found if self._guard is None or one.connection_id != self._guard.connection_id]
         if not blocking or "open for" in text:
             return text
         return f"{text}; open meanwhile: {'; '.join(map(str, blocking[:MOST_NAMED]))}"
@@ -413,8 +456,12 @@ class Switch:
             enable_events(other, self._programs, self._migration.schema_name(self._giving))
 
     def _insist(self, work: Callable[[], None], otherwise: str) -> None:
+        def verb() -> None:
+            self._require_tenure()
+            work()
+
         try:
-            self._migration.retry.retrying(work, idempotent=True)
+            self._migration.retry.retrying(verb, idempotent=True)
         except TransientError as fault:
             raise FatalError(
                 f"the switch did not happen, but {otherwise}", place=fault.place, cause=fault.cause or fault.message,

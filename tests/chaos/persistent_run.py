@@ -11,11 +11,12 @@ RUN_AGAIN = (3, 4)  # 3: the lease of the run before, or a switch that was undon
 
 
 class PersistentRun:
-    """``run`` in the background, started again after exit codes 3 and 4; ``ends`` has what they said."""
+    """``run`` in the background, started again after the exit codes in ``codes``; ``ends`` has what they said."""
 
-    def __init__(self, move: Move, *, also: tuple[int, ...] = ()) -> None:
+    def __init__(self, move: Move, *arguments: str) -> None:
         self._move = move
-        self._codes = (*RUN_AGAIN, *also)
+        self.arguments = arguments or ("--yes",)
+        self.codes = RUN_AGAIN
         self._process: Any = None
         self.ends: list[tuple[int, str]] = []
 
@@ -26,9 +27,9 @@ class PersistentRun:
                 return True
             _, err = self._process.communicate()
             self.ends.append((self._process.returncode, err))
-            assert self._process.returncode in self._codes, f"exit {self._process.returncode}\n{err}"
+            assert self._process.returncode in self.codes, f"exit {self._process.returncode}\n{err}"
             time.sleep(0.2)
-        self._process = self._move.start("run", "--yes")
+        self._process = self._move.start("run", *self.arguments)
         return False
 
     def await_phase(self, *phases: str, timeout: float = 180) -> str:
@@ -59,6 +60,6 @@ class PersistentRun:
             if done.returncode == 0:
                 return
             self.ends.append((done.returncode, done.stderr))
-            assert done.returncode in self._codes, done.stderr
+            assert done.returncode in self.codes, done.stderr
             assert time.monotonic() < until, self.ends
             time.sleep(0.5)

@@ -96,6 +96,7 @@ def test_connections_are_killed_at_random(what: str, seed: int, shop_move: Move)
     assert sum(killed.values()) >= 8, killed
 
 
+@pytest.mark.slow
 def test_the_connection_of_the_binlog_is_killed(shop_move: Move) -> None:
     """Each time the stream goes on at the last transaction; no run ends for it."""
     with _own_account(shop_move):

@@ -62,7 +62,7 @@ INSIDE_A_WRITE = ("copy.chunk.written", "flush.batch.written")
 @pytest.mark.parametrize(
     "step",
     [
-        *[pytest.param(step, marks=[] if step == "copy.chunk.read" else [pytest.mark.slow]) for step in OUTSIDE_A_WRITE],
+        *[pytest.param(step, marks=pytest.mark.slow) for step in OUTSIDE_A_WRITE],
         *[pytest.param(step, marks=pytest.mark.slow) for step in INSIDE_A_WRITE],
     ],
 )
@@ -149,7 +149,9 @@ def test_of_two_runners_at_once_one_works_and_the_other_is_refused(shop_move: Mo
     require_equal(shop_move, writers)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)], ids=lambda number: number.name
+)
 def test_a_signal_stops_in_order_with_everything_saved(
     number: signal.Signals, shop_move: Move, route: Callable[[], Any]
 ) -> None:
@@ -175,7 +177,7 @@ def test_a_signal_stops_in_order_with_everything_saved(
 
 
 def _count_copied(move: Move) -> int:
-    found = move.pair.target.execute("SELECT COALESCE(SUM(rows), 0) FROM _dbmigrate.stripe".replace("rows", "`rows`"))
+    found = move.pair.target.execute("SELECT COALESCE(SUM(copied_rows), 0) FROM _dbmigrate.stripe")
     return int(found[0][0])
 
 

@@ -51,6 +51,7 @@ def _go_through(move: Move, holds: list[tuple[str, str, str, float]]) -> Persist
     return run
 
 
+@pytest.mark.slow
 def test_rows_locked_on_the_target_for_longer_than_innodb_waits(shop_move: Move) -> None:
     run = _go_through(shop_move, [("copy", "target", "rows", 12.0)])
     assert [code for code, _ in run.ends if code not in (0, 4)] == [], run.ends
@@ -72,6 +73,7 @@ def test_locks_for_longer_than_a_metadata_lock_is_waited_for(kind: str, shop_mov
     _go_through(shop_move, [("copy", "target", kind, 65.0)])
 
 
+@pytest.mark.slow
 def test_deadlocks_with_somebody_on_the_target_are_repeated(shop_move: Move) -> None:
     """Another session locks the same rows in the opposite order, all the time; the program's batches get 1213 too."""
     target, stop, deadlocks = shop_move.pair.target, threading.Event(), []

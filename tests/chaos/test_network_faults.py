@@ -89,6 +89,7 @@ def _go_through(move: Move, network: Network, faults: list[tuple[str, str, str, 
     return run
 
 
+@pytest.mark.slow
 def test_short_faults_of_the_network_are_ridden_out(shop_move: Move, network: Network) -> None:
     run = _go_through(
         shop_move, network,
@@ -209,11 +210,13 @@ def test_a_target_that_stalls_in_the_pause_does_not_hold_the_writers_longer_than
 
 
 @pytest.mark.usefixtures("password_environment")
-@pytest.mark.parametrize("place", list(PLACES))
+@pytest.mark.parametrize(
+    "place", ["both", *[pytest.param(one, marks=pytest.mark.slow) for one in ("source", "target")]]
+)
 @pytest.mark.parametrize(
     "step",
     [
-        pytest.param(step, marks=[] if step in ("switch.row_written", AFTER_THE_COMMIT[1]) else [pytest.mark.slow])
+        pytest.param(step, marks=[] if step == AFTER_THE_COMMIT[1] else [pytest.mark.slow])
         for step in (*IN_THE_PAUSE, *AFTER_THE_COMMIT)
     ],
 )
@@ -264,5 +267,3 @@ def test_with_table_locks_a_source_that_is_lost_in_the_pause(step: str, shop_mov
         _switch_with(shop_move, fault, writers)
         time.sleep(0.3)
     _finish_and_compare(shop_move, writers)
-
-

@@ -87,3 +87,34 @@ def test_a_mysql_server_is_killed_in_every_phase(
 ) -> None:
     move = build_move(server_factory(Flavour.MYSQL), server_factory(Flavour.MYSQL), SMALL_PIECES)
     _go_through(move, [(phase, _kill, side) for phase in PHASES])
+
+
+# Commits are lost in a crash: up to a second of them, the last ones first.
+FORGETFUL = {"innodb_flush_log_at_trx_commit": "0", "sync_binlog": "0", "innodb_flush_log_at_timeout": "5"}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_target_that_forgets_its_last_transactions_is_noticed(
+    server_factory: ServerFactory, build_move: BuildMove
+) -> None:
+    """Rows, cursors and checkpoint go back together; what a runner remembers would not, so it ends and begins again."""
+    pieces = SMALL_PIECES.replace('"auto"', '"required"')
+    move = build_move(server_factory(), server_factory(**FORGETFUL), pieces)
+    target = move.pair.target.server
+    with Writers(move.connect_to_owner, threads=2, rate=80, give_up_seconds=300) as writers:
+        run = PersistentRun(move, "--until", "cutover")
+        for phases in (("copy",), ("copy", "catch_up"), ("catch_up", "verify"), ("cutover",), ("cutover",)):
+            run.await_phase(*phases, "cutover")  # there it waits for an approval
+            time.sleep(1.5)
+            run.look()
+            target.kill()
+            target.start()
+        run.await_phase("cutover")
+        run.stop()
+        run.arguments = ("--yes",)
+        run.await_phase("soak")
+        time.sleep(6)  # what the switch wrote is on the disk now
+    assert any("may have forgotten" in said for _, said in run.ends), run.ends
+    run.finish()
+    require_equal(move, writers)
