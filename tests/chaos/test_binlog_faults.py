@@ -164,9 +164,15 @@ def test_reset_while_running(flavour: Flavour, private_move: PrivateMove) -> Non
         process = run_to_waiting(move)
         await_writes(writers)
         reset(move)
-        await_condition(lambda: was_resynced(move))
-        move.stop(process)
-        move.finish(writers)
+        await_condition(lambda: was_resynced(move) or process.poll() is not None)
+        if process.poll() is None:
+            move.stop(process)
+            move.finish(writers)
+        else:
+            code, err = end_of(process)
+            assert code == 4, err
+            assert "dbmigrate run --resync" in err
+            move.finish(writers, "--resync")
 
 
 # --- rotated ------------------------------------------------------------------------------------------------------
