@@ -261,7 +261,8 @@ def test_format_changed_at_run_time(flavour: Flavour, private_move: PrivateMove)
 # --- statements ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["update", pytest.param("load data", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["update", "load data"])
 def test_rows_changed_by_a_statement_stop_the_move_by_name_and_resync_repairs(
     kind: str, private_move: PrivateMove, tmp_path: Path
 ) -> None:
