@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ class Forgotten:
         self.id = self._connection.thread_id()
         self._cursor = self._connection.cursor()
         self._run("XA START 'forgotten'" if kind.startswith("xa") else "BEGIN")
-        self._run("UPDATE accounts SET owner = 'the forgotten' WHERE id = 200")
+        self._run("UPDATE vault SET owner = 'the forgotten' WHERE id = 1")
         self._busy: threading.Thread | None = None
         if kind == "busy":
             self._busy = threading.Thread(target=self._stay_busy, daemon=True)
@@ -60,7 +60,7 @@ class Forgotten:
 
     def _stay_busy(self) -> None:
         with contextlib.suppress(Exception):
-            self._run("UPDATE accounts SET owner = 'the secret', is_business = SLEEP(300) WHERE id = 200")
+            self._run("UPDATE vault SET owner = 'the secret', visits = SLEEP(300) WHERE id = 1")
 
     def end(self) -> None:
         """As its owner ends it: committed, or killed where it is busy."""
@@ -75,6 +75,8 @@ class Forgotten:
     def close(self) -> None:
         with contextlib.suppress(Exception):
             self._connection.close()
+        with contextlib.suppress(Exception):
+            self._move.pair.source.server.execute("XA ROLLBACK 'forgotten'")
 
 
 @pytest.mark.parametrize("kind", ["idle", "busy", "xa", "xa without a session"])
@@ -86,27 +88,32 @@ def test_an_open_transaction_undoes_the_switch_by_name_and_holds_nobody_up(
     hold_the_switch_up(flavour, fence, kind, private_move)
 
 
-@pytest.mark.parametrize("fence", ["read_only", "lock_tables"])
-def test_an_idle_transaction_undoes_the_switch_by_name(fence: str, private_move: PrivateMove) -> None:
-    hold_the_switch_up(Flavour.MARIADB, fence, "idle", private_move)
+def test_an_idle_transaction_undoes_the_switch_by_name(private_move: PrivateMove) -> None:
+    """The everyday sample of the cases above."""
+    hold_the_switch_up(Flavour.MARIADB, "lock_tables", "idle", private_move)
 
 
 def hold_the_switch_up(flavour: Flavour, fence: str, kind: str, private_move: PrivateMove) -> None:
     move = private_move(flavour, text=cutover(fence))
+    move.pair.source.execute(
+        "CREATE TABLE vault (id INT NOT NULL PRIMARY KEY, owner VARCHAR(40) NOT NULL, visits INT NOT NULL DEFAULT 0)",
+        "INSERT INTO vault (id, owner) VALUES (1, 'nobody')",
+    )  # a row that the shop's customers never wait for
     with Writers(move.connect_to_owner, threads=2, rate=60) as writers:
         forgotten = Forgotten(move, kind)
         try:
             result = move.run("run", "--until", "cutover", expect=3)
             err = result.stderr
             assert "undone 2 times" in err
-            if kind == "xa without a session":
+            if kind == "xa without a session" or (kind == "xa" and flavour is Flavour.MYSQL and fence == "read_only"):
+                # MySQL parts a prepared transaction from its session at once.
                 assert "XA RECOVER" in err or fence == "lock_tables", err
-            else:
+            elif kind != "xa" or flavour is Flavour.MARIADB:
                 assert f"connection {forgotten.id} of shop_app@127.0.0.1" in err, err
                 assert "open for" in err
                 assert " s, 1 rows changed" in err
             if kind == "busy":
-                assert "UPDATE accounts SET owner = ?, is_business = SLEEP(?) WHERE id = ?" in err
+                assert "UPDATE vault SET owner = ?, visits = SLEEP(?) WHERE id = ?" in err
             assert "the secret" not in err
             assert move.read_owner() is Side.SOURCE
             pauses = move.status()["switches"]
@@ -119,8 +126,8 @@ def hold_the_switch_up(flavour: Flavour, fence: str, kind: str, private_move: Pr
             move.finish(writers)
         finally:
             forgotten.close()
-    owner = move.pair.target.execute("SELECT owner FROM accounts WHERE id = 200")[0][0]
-    assert owner == ("Käufer № 200" if kind == "busy" else "the forgotten")
+    owner = move.pair.target.execute("SELECT owner FROM vault WHERE id = 1")[0][0]
+    assert owner == ("nobody" if kind == "busy" else "the forgotten")
 
 
 @pytest.mark.parametrize("flavour", [pytest.param(Flavour.MARIADB, marks=pytest.mark.slow), MYSQL])
@@ -134,12 +141,22 @@ def test_xa_transactions_that_commit_around_the_switch_are_never_lost(
     stopping = threading.Event()
     move.pair.source.execute("CREATE TABLE pledges (id INT NOT NULL PRIMARY KEY)")
 
+    def _recover(cursor: Any) -> Any:
+        with contextlib.suppress(Exception):
+            cursor.execute("XA RECOVER")
+            return [(row[0], row[1] + row[2], row[2], row[3]) for row in cursor.fetchall()]
+        return ()
+
     def pledge(first: int) -> None:
         number = first
         while not stopping.is_set():
             number += 4
             with contextlib.suppress(Exception), contextlib.closing(move.connect_to_owner()) as connection:
                 cursor = connection.cursor()
+                for _, length, _, name in list(_recover(cursor)):  # what an attempt of ours has left in doubt
+                    text = name[:length] if isinstance(name, str) else name[:length].decode()
+                    if int(text[1:]) % 4 == first:
+                        cursor.execute(f"XA ROLLBACK '{text}'")
                 cursor.execute(f"XA START 'p{number}'")
                 cursor.execute(f"INSERT INTO pledges VALUES ({number})")
                 cursor.execute(f"XA END 'p{number}'")
@@ -182,14 +199,6 @@ def create_bulk(move: Move, rows: int) -> None:
 def read_peak_megabytes(pid: int) -> float:
     status = Path(f"/proc/{pid}/status").read_text()
     return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) / 1024
-
-
-@contextlib.contextmanager
-def applied_while_waiting(move: Move, statement: str) -> Iterator[Any]:
-    process = move.start("run")
-    move.await_phase("cutover", process=process)
-    move.pair.source.execute(statement)
-    yield process
 
 
 def await_drained(move: Move, process: Any, marker: str, timeout: float = 240) -> None:
