@@ -62,9 +62,9 @@ class Flusher:
         self._on_step("flush.chunks_done")
         self._origin.heartbeat.pass_barrier()
         self._on_step("flush.barrier")
+        self._cascades.add_children(keys, snapshot.moved, origin=self._origin.pool, destination=self._destination.pool)
         for table in snapshot.truncated:
             self._truncate(table)
-        self._cascades.add_children(keys, snapshot.moved, origin=self._origin.pool, destination=self._destination.pool)
         self._run([task for table, found in keys.items() for task in self._tasks(table, list(found))])
         return keys
 
