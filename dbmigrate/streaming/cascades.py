@@ -12,6 +12,7 @@ from dataclasses import replace
 from dbmigrate.domain.keys import Key
 from dbmigrate.domain.routes import Route
 from dbmigrate.domain.schema import ForeignKey, Table, TableName
+from dbmigrate.mysql.literals import refuse_reason_as_key
 from dbmigrate.mysql.sessions import SessionPool
 from dbmigrate.mysql.statements import build_children_lookup
 
@@ -118,3 +119,25 @@ def _renamed(foreign_key: ForeignKey, child: Route, parent: Route, on_destinatio
         columns=tuple(child.destination_name(name) for name in foreign_key.columns),
         referenced_columns=tuple(parent.destination_name(name) for name in foreign_key.referenced_columns),
     )
+
+
+def find_silent_uniques(route: Route) -> list[tuple[str, ...]]:
+    """The destination's unique indexes, as its column names, whose values foreign keys may change without events.
+
+    Only those whose values can be looked up exactly.
+    """
+    silent = {
+        route.destination_name(name).casefold()
+        for foreign_key in route.origin.foreign_keys
+        if foreign_key.changes_columns
+        for name in foreign_key.columns
+    }
+    carried = {one.destination.name.casefold() for one in route.columns if one.origin is not None}
+    return [
+        index.columns
+        for index in route.destination.secondary_unique_indexes
+        if silent & {name.casefold() for name in index.columns}
+        and carried >= {name.casefold() for name in index.columns}
+        and not any(index.prefix_lengths)
+        and not any(refuse_reason_as_key(route.destination.column(name)) for name in index.columns)
+    ]
