@@ -24,7 +24,7 @@ import dbmigrate.copying.sizing
 import dbmigrate.copying.stripes
 import dbmigrate.streaming.flusher
 from dbmigrate.config import load_config
-from dbmigrate.domain.errors import DbmigrateError, RefusedError
+from dbmigrate.domain.errors import DbmigrateError
 from dbmigrate.domain.flavours import Flavour
 from dbmigrate.domain.ownership import FenceRow, decide_owner
 from dbmigrate.domain.phases import Phase
@@ -126,8 +126,20 @@ class Seen:
                 self.actions[f"ON UPDATE {reference.on_update}"] += 1
         self.deepest = max(self.deepest, depth(schema))
 
+    def describe(self) -> str:
+        """What happened, in a few lines."""
+        made = self.statistics
+        return "\n".join(
+            [
+                f"{self.moves} moves, {len(self.refused)} refused, {self.rows} rows compared",
+                f"statements: {dict(made.tried)}", f"with effect: {dict(made.effective)}", f"errors: {dict(made.errors)}",
+                f"transactions: {dict(made.ends)}", f"steps: {dict(self.steps)}",
+                f"kinds: {dict(self.kinds)}", f"actions: {dict(self.actions)}", *self.refused,
+            ]
+        )  # fmt: skip
 
-class Refused(Exception):
+
+class RefusedSchemaError(Exception):
     """The preflight named a reason against this schema."""
 
 
@@ -197,6 +209,7 @@ class _Attempt:
     def __init__(self, mover: Mover, schema: str, example: RandomMove) -> None:
         self._mover, self._schema, self._example = mover, schema, example
         self._lock = threading.Lock()
+        self._is_resting = False
         self._passed: Counter[str] = Counter()
         self._due = {(i.step, i.nth): i.transaction for i in example.injections}
         self._path = mover.directory / f"{schema}.toml"
@@ -204,7 +217,7 @@ class _Attempt:
             CONFIGURATION.format(
                 source=mover.servers[Side.SOURCE].url(schema), target=mover.servers[Side.TARGET].url(schema),
                 defer=str(example.defers_indexes).lower(),
-            )  # fmt: skip
+            )
         )
         self._application = Application(
             self._connect, self._read_owner, Wording(example.schema, mover.directory), mover.seen.statistics
@@ -222,13 +235,15 @@ class _Attempt:
 
     def _stage(self, name: str, until: Phase | None, rest: Phase, owner: Side) -> None:
         """Under load to ``until`` (None: back), some more load on the new owner, then at rest compare."""
-        with FreeWriters(self._application, [lane for lane in self._example.lanes]):
+        with FreeWriters(self._application, list(self._example.lanes)):
             self._run(until, request="" if until else "revert")
             for lane in self._example.lanes:
                 for transaction in lane[:4]:
                     self._application.execute(transaction)
         assert self._read_owner() is owner
+        self._is_resting = True  # what is written after the last drain is rightly not there
         self._run(rest)
+        self._is_resting = False
         self._compare(name)
 
     def _run(self, until: Phase | None, *, request: str = "") -> None:
@@ -252,7 +267,7 @@ class _Attempt:
             assert all(f.message and f.remedy for f in obstacles)
             reason = "; ".join(f"{f.place}: {f.message}" for f in obstacles)
             self._mover.seen.refused.append(reason)
-            raise Refused(reason)
+            raise RefusedSchemaError(reason)
 
     @contextlib.contextmanager
     def _reset_steps(self) -> Iterator[None]:
@@ -265,19 +280,19 @@ class _Attempt:
             self._passed[name] += 1
             self._mover.seen.steps[name] += 1
             transaction = self._due.get((name, self._passed[name]))
-        if transaction is not None:
+        if transaction is not None and not self._is_resting:
             self._application.execute(transaction)
 
     def _connect(self, side: Side) -> Any:
         with self._lock:
             zone = next(_TIME_ZONES)
-        connection = self._mover.connect(
+        return self._mover.connect(
             side, database=self._schema, user="app", password="app", local_infile=True, autocommit=False,
             init_command=f"{SESSION}, time_zone = '{zone}'",
         )  # fmt: skip
-        return connection
 
     def _read_owner(self) -> Side:
+        """From the fence rows themselves."""
         rows = []
         for side in Side:
             try:
@@ -301,7 +316,6 @@ class _Attempt:
         return result
 
     def _describe(self) -> str:
-        (self._mover.directory / "failed.log").write_text(";\n".join(self._application.log))
         wording = Wording(self._example.schema, self._mover.directory)
         lanes = [
             f"-- lane {number}, transaction {index}, {'commit' if t.commits else 'rollback'}\n"
@@ -330,4 +344,4 @@ def small_pieces() -> Iterator[None]:
 
 MoverFactory = Callable[[Flavour, Flavour, Seen], Mover]
 
-__all__ = ["Injection", "Mover", "MoverFactory", "RandomMove", "Refused", "RefusedError", "Seen", "random_moves", "small_pieces"]
+__all__ = ["Injection", "Mover", "MoverFactory", "RandomMove", "RefusedSchemaError", "Seen", "random_moves", "small_pieces"]

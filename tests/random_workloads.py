@@ -30,6 +30,7 @@ _OFTEN = ("insert", "update_key", "update_key", "update_unique", "swap_unique", 
           "replace", "upsert", "rotate_keys")  # fmt: skip
 _IN_PLACE = ("truncate",)
 ENDS_TRANSACTION = {1213, 1290, 1205, 3572, 1836, 1792}
+READ_ONLY = 1290
 GONE = {2006, 2013, 2055}
 
 
@@ -242,11 +243,13 @@ class Application:
         self._wording, self._statistics = wording, statistics
         self._local = threading.local()
         self._connections: list[Any] = []
+        self._owner: Side | None = None  # as an application does: asked for when a server refuses to be written
         self.log: list[str] = []
 
     def execute(self, transaction: Transaction, shift: int = 0) -> None:
         """One transaction; never raises what a database says."""
-        side = self._read_owner()
+        side = self._owner or self._read_owner()
+        self._owner = side
         connection = self._find_connection(side)
         done: list[str] = []
         try:
@@ -265,6 +268,7 @@ class Application:
                 self.log.append(f"-- {side.value} {threading.current_thread().name}\n" + ";\n".join(done))
         except pymysql.err.Error as error:
             self._statistics.end(f"lost {error.args[0] if error.args else ''}")
+            self._owner = None
             with contextlib.suppress(Exception):
                 connection.close()
             self._local.connections.pop(side, None)
@@ -282,6 +286,8 @@ class Application:
                 done.append(f"{sql} /* error {code} */")
                 if code in GONE:
                     raise
+                if code == READ_ONLY:
+                    self._owner = None
                 if code in ENDS_TRANSACTION:
                     return False
         return True
