@@ -50,6 +50,7 @@ def _move_all(mover: Mover, flavours: frozenset[Flavour], *, moves: int, first: 
     print(mover.seen.describe())  # noqa: T201  # shown by pytest -rP and with a failure
 
 
+@pytest.mark.timeout(900)
 def test_random_mariadb_databases_move_there_and_back_under_random_transactions(
     server_factory: Callable[..., LocalServer], tmp_path: Path
 ) -> None:
