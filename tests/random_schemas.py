@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 
 from hypothesis import strategies as st
 
@@ -266,7 +265,7 @@ def _draw_table(draw: st.DrawFn, name: str, index: int, before: list[Table], kin
         references.append(_draw_reference(draw, parent, before[parent].key, fresh))
     if width == 1 and draw(st.sampled_from((True, False, False))):
         references.append(_draw_reference(draw, index, tuple(key), fresh))
-    is_dependent = references and not references[0].columns[0].is_nullable and references[0].parent != index
+    is_dependent = len(references) == 1 and not references[0].columns[0].is_nullable and references[0].parent != index
     if is_dependent and width + len(references[0].columns) <= 3 and draw(st.booleans()):
         key = [*references[0].columns, *key]  # a key that cascades rewrite
     uniques = []
@@ -308,4 +307,4 @@ def depth(schema: Schema) -> int:
     return max(depths)
 
 
-__all__ = ["ACTIONS", "KINDS", "Column", "Kind", "Schema", "Table", "depth", "pairwise", "quote", "schemas"]
+__all__ = ["ACTIONS", "KINDS", "Column", "Kind", "Schema", "Table", "depth", "quote", "schemas"]

@@ -254,7 +254,9 @@ class Application:
         try:
             with connection.cursor() as cursor:
                 connection.begin()
-                for statement in transaction.statements:
+                for place, statement in enumerate(transaction.statements):
+                    if place in (0, len(transaction.statements) // 2):
+                        cursor.execute(f"SAVEPOINT s{min(place, 1)}")  # so that most have where to roll back to
                     if not self._execute_one(cursor, statement, shift, done):
                         connection.rollback()
                         self._statistics.end("broken off")
