@@ -187,7 +187,7 @@ class Wording:
 
     def _delete_two(self, t: Table, one: int, two: int, o: Table) -> str:
         return (
-            f"DELETE x, y FROM {quote(t.name)} x, {quote(o.name)} y WHERE {t.where(one, 'x.')} AND {o.where(two, 'y.')}"
+            f"DELETE x, y FROM {quote(t.name)} x LEFT JOIN {quote(o.name)} y ON {o.where(two, 'y.')} WHERE {t.where(one, 'x.')}"
         )
 
     def _truncate(self, t: Table, one: int, two: int, _: Table) -> str:
