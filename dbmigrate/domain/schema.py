@@ -110,6 +110,14 @@ class ForeignKey:
         changing = {ReferentialAction.CASCADE, ReferentialAction.SET_NULL, ReferentialAction.SET_DEFAULT}
         return bool({self.on_delete, self.on_update} & changing)
 
+    @property
+    def changes_columns(self) -> bool:
+        """Whether the engine itself may change ``columns``; deleting the whole row is something else."""
+        return self.is_cascading and (self.on_delete, self.on_update) not in {
+            (ReferentialAction.CASCADE, ReferentialAction.RESTRICT),
+            (ReferentialAction.CASCADE, ReferentialAction.NO_ACTION),
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Table:

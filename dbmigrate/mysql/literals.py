@@ -107,9 +107,13 @@ def _double_literal(value: str) -> str:
 
 
 def _as_utf8mb4(column: Column, value: str) -> str:
-    """Text in the session's charset, so that columns of many charsets concatenate."""
+    """Text in the session's charset, so that columns of many charsets concatenate.
+
+    In one collation, too: servers refuse to concatenate columns of some that they cannot decide between, such as
+    utf8mb4_bin and utf8mb4_nopad_bin.
+    """
     if column.charset == "utf8mb4" and _BARE_COLUMN.fullmatch(value):
-        return value
+        return f"{value} COLLATE utf8mb4_bin"
     return f"CONVERT({value} USING utf8mb4)"
 
 

@@ -127,8 +127,31 @@ def build_keys_read(route: Route, keys: Sequence[Key]) -> str:
 
 def build_replace_prefix(route: Route) -> bytes:
     """What stands before the row literals of a write."""
+    return b"REPLACE" + _into(route)
+
+
+def build_insert_prefix(route: Route) -> bytes:
+    """What stands before the row literals of a write that must not evict other rows."""
+    return b"INSERT" + _into(route)
+
+
+def _into(route: Route) -> bytes:
     names = quote_columns(carried.destination.name for carried in route.columns)
-    return f"REPLACE INTO {quote_table(route.destination.name)} ({names}) VALUES ".encode()
+    return f" INTO {quote_table(route.destination.name)} ({names}) VALUES ".encode()
+
+
+def build_unique_values(route: Route, unique: Sequence[str], keys: Sequence[Key]) -> str:
+    """What the origin's rows with these keys hold in a unique index of the destination; NULL where part of it is."""
+    origins = {c.destination.name.casefold(): c.origin for c in route.columns if c.origin is not None}
+    columns = [origins[name.casefold()] for name in unique]
+    predicate = keys_predicate([c.name for c in route.origin.key_columns], keys)
+    return f"SELECT {key_expression(columns)} FROM {_from(route.origin)} WHERE {predicate}"
+
+
+def build_holders(route: Route, unique: Sequence[str], values: Sequence[Key]) -> str:
+    """Keys of the destination's rows that hold these values in a unique index."""
+    key = key_expression([route.destination.column(name) for name in route.destination_key])
+    return f"SELECT {key} FROM {quote_table(route.destination.name)} WHERE {keys_predicate(unique, values)}"
 
 
 def build_delete(route: Route, keys: Sequence[Key]) -> str:

@@ -14,7 +14,14 @@ from dbmigrate.domain.errors import FatalError
 from dbmigrate.domain.keys import Key
 from dbmigrate.domain.routes import Route
 from dbmigrate.mysql.sessions import Session
-from dbmigrate.mysql.statements import KeyRange, build_chunk_read, build_delete, build_keys_read, build_replace_prefix
+from dbmigrate.mysql.statements import (
+    KeyRange,
+    build_chunk_read,
+    build_delete,
+    build_insert_prefix,
+    build_keys_read,
+    build_replace_prefix,
+)
 
 _RECORDS = re.compile(r"Records: (\d+)")
 
@@ -60,8 +67,12 @@ def _read_literals(session: Session, sql: str, doing: str) -> RowLiterals:
     return RowLiterals(count, text or b"")
 
 
-def write_rows(session: Session, route: Route, rows: RowLiterals, *, max_packet_bytes: int) -> None:
+def write_rows(
+    session: Session, route: Route, rows: RowLiterals, *, max_packet_bytes: int, evicts: bool = True
+) -> None:
     """REPLACE the rows into the destination, in the caller's transaction or as one of its own.
+
+    Without ``evicts`` they are inserted: a row that is in the way is an error.
 
     Raises:
         ResultCutError: they do not fit one statement.
@@ -69,7 +80,7 @@ def write_rows(session: Session, route: Route, rows: RowLiterals, *, max_packet_
     """
     if not rows.count:
         return
-    prefix = build_replace_prefix(route)
+    prefix = build_replace_prefix(route) if evicts else build_insert_prefix(route)
     if len(prefix) + len(rows.text) + 16 > max_packet_bytes:
         raise ResultCutError(f"writing rows of {route.destination.name}")
     result = session.execute_exactly(prefix + rows.text, doing=f"writing rows of {route.destination.name}")

@@ -106,14 +106,14 @@ class _Side:
 
     def read_rows(self, table: str, columns: Sequence[str]) -> list[Row]:
         """All rows at once."""
-        return self._query(f"SELECT {_quote(columns)} FROM `{self._schema}`.`{table}`")
+        return self._query(f"SELECT {_quote(columns)} FROM {_quote([self._schema])}.{_quote([table])}")
 
     def read_pages(self, table: str, columns: Sequence[str], key: Sequence[str]) -> Iterator[Row]:
         """All rows in the order of ``key``, which are the first columns of each, a page at a time."""
         after = ""
         while True:
             page = self._query(
-                f"SELECT {_quote(columns)} FROM `{self._schema}`.`{table}` {after} "
+                f"SELECT {_quote(columns)} FROM {_quote([self._schema])}.{_quote([table])} {after} "
                 f"ORDER BY {_quote(key)} LIMIT {_PAGE_ROWS}"
             )
             yield from page
@@ -202,12 +202,13 @@ def _parse_json(text: Any) -> Any:
 
 def _build_after(key: Sequence[str], row: Row) -> str:
     """Rows after ``row`` in key order, in the form that servers answer from the index."""
+    names = [_quote([name]) for name in key]
     alternatives = [
-        " AND ".join([*(f"`{key[i]}` = {row[i]}" for i in range(last)), f"`{key[last]}` > {row[last]}"])
-        for last in range(len(key))
+        " AND ".join([*(f"{names[i]} = {row[i]}" for i in range(last)), f"{names[last]} > {row[last]}"])
+        for last in range(len(names))
     ]
-    return f"`{key[0]}` >= {row[0]} AND ({' OR '.join(f'({text})' for text in alternatives)})"
+    return f"{names[0]} >= {row[0]} AND ({' OR '.join(f'({text})' for text in alternatives)})"
 
 
 def _quote(names: Sequence[str]) -> str:
-    return ", ".join(f"`{name}`" for name in names)
+    return ", ".join("`" + name.replace("`", "``") + "`" for name in names)

@@ -16,6 +16,7 @@ from dataclasses import replace
 from dbmigrate.domain.keys import Key
 from dbmigrate.domain.routes import Route
 from dbmigrate.domain.schema import ForeignKey, Table, TableName
+from dbmigrate.mysql.literals import refuse_reason_as_key
 from dbmigrate.mysql.sessions import SessionPool
 from dbmigrate.mysql.statements import build_children_lookup, build_orphans_lookup
 
@@ -190,3 +191,25 @@ def _in_key_order(foreign_key: ForeignKey, key_columns: Sequence[str]) -> Foreig
         columns=tuple(own[name.casefold()] for name in key_columns),
         referenced_columns=tuple(key_columns),
     )
+
+
+def find_silent_uniques(route: Route) -> list[tuple[str, ...]]:
+    """The destination's unique indexes, as its column names, whose values foreign keys may change without events.
+
+    Only those whose values can be looked up exactly.
+    """
+    silent = {
+        route.destination_name(name).casefold()
+        for foreign_key in route.origin.foreign_keys
+        if foreign_key.changes_columns
+        for name in foreign_key.columns
+    }
+    carried = {one.destination.name.casefold() for one in route.columns if one.origin is not None}
+    return [
+        index.columns
+        for index in route.destination.secondary_unique_indexes
+        if silent & {name.casefold() for name in index.columns}
+        and carried >= {name.casefold() for name in index.columns}
+        and not any(index.prefix_lengths)
+        and not any(refuse_reason_as_key(route.destination.column(name)) for name in index.columns)
+    ]

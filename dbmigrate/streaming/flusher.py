@@ -7,6 +7,7 @@ each other is flushed one batch after the other; so no two batches with the same
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Executor, Future, wait
 
@@ -14,16 +15,18 @@ from dbmigrate.domain.keys import Key
 from dbmigrate.domain.routes import Route
 from dbmigrate.domain.schema import TableName
 from dbmigrate.domain.steps import StepHook, no_step
-from dbmigrate.mysql.faults import TooLargeError
+from dbmigrate.mysql.faults import ServerRefusedError, TooLargeError
 from dbmigrate.mysql.servers import Server
-from dbmigrate.mysql.statements import build_truncate
+from dbmigrate.mysql.statements import build_holders, build_truncate, build_unique_values
 from dbmigrate.mysql.tenure import Tenure
 from dbmigrate.mysql.transfer import ResultCutError, delete_keys, read_keys, write_rows
-from dbmigrate.streaming.cascades import Cascades, Keys
+from dbmigrate.streaming.cascades import Cascades, Keys, find_silent_uniques
 from dbmigrate.streaming.pending import Snapshot
 
 BATCH_KEYS = 1_000
 BATCH_BYTES = 4 * 1024 * 1024
+MOST_JOINS = 10
+DUPLICATE_ENTRY = 1062
 
 WaitForChunks = Callable[[Collection[TableName]], None]
 
@@ -50,6 +53,7 @@ class Flusher:
         self._batch_keys = {name: _first_batch_keys(route) for name, route in self._routes.items()}
         self._vanished: Keys = {}
         self._vanished_lock = threading.Lock()
+        self._joined: deque[tuple[TableName, Key]] = deque()  # keys that joined a batch while it was written
         self._passes = {name: route.allows_parallel_batches for name, route in self._routes.items()}
 
     def flush(self, snapshot: Snapshot) -> Keys:
@@ -66,12 +70,15 @@ class Flusher:
         self._on_step("flush.chunks_done")
         self._origin.heartbeat.pass_barrier()
         self._on_step("flush.barrier")
+        self._cascades.add_children(keys, snapshot.moved, origin=self._origin.pool, destination=self._destination.pool)
         for table in snapshot.truncated:
             self._truncate(table)
-        self._cascades.add_children(keys, snapshot.moved, origin=self._origin.pool, destination=self._destination.pool)
         self._write(keys)
         while self._vanished:
             self._follow_vanished(keys)
+        while self._joined:
+            table, key = self._joined.popleft()
+            keys.setdefault(table, {})[key] = None
         return keys
 
     def _write(self, keys: Keys) -> None:
@@ -123,8 +130,9 @@ class Flusher:
 
     def _flush_batch(self, table: TableName, keys: Sequence[Key]) -> None:
         route = self._routes[table]
+        transfer = self._transfer_batch_with_holders if find_silent_uniques(route) else self._transfer_batch
         try:
-            self._destination.retry.retrying(lambda: self._transfer_batch(route, keys), idempotent=True)
+            self._destination.retry.retrying(lambda: transfer(route, keys), idempotent=True)
         except ResultCutError as cut:
             if len(keys) == 1:
                 raise TooLargeError(
@@ -136,15 +144,48 @@ class Flusher:
             self._flush_batch(table, keys[:middle])
             self._flush_batch(table, keys[middle:])
 
-    def _transfer_batch(self, route: Route, keys: Sequence[Key]) -> None:
+    def _transfer_batch_with_holders(self, route: Route, keys: Sequence[Key]) -> None:
+        """Like ``_transfer_batch``, where REPLACE could evict a row that foreign keys changed without an event.
+
+        No event would bring such a row back. So rows are inserted, and whoever holds one of their unique values on the
+        destination joins the batch, which begins anew.
+        """
+        batch = dict.fromkeys(keys)
+        for _ in range(MOST_JOINS):
+            try:
+                self._transfer_batch(route, list(batch), evicts=False)
+            except ServerRefusedError as refused:
+                if refused.number != DUPLICATE_ENTRY:
+                    raise
+                batch.update(dict.fromkeys(self._find_holders(route, list(batch))))
+                continue
+            self._joined.extend((route.name, key) for key in batch if key not in set(keys))
+            return
+        # Their values are equal under the destination's collation only: REPLACE decides, verification reports it.
+        self._transfer_batch(route, keys)
+
+    def _find_holders(self, route: Route, keys: Sequence[Key]) -> set[Key]:
+        holders: set[Key] = set()
+        for unique in find_silent_uniques(route):
+            with self._origin.pool.borrow() as session:
+                rows = session.execute(build_unique_values(route, unique, keys), doing=f"reading {route.name}").rows
+            if values := list({row[0] for row in rows if row[0] is not None}):
+                with self._destination.pool.borrow() as session:
+                    rows = session.execute(build_holders(route, unique, values), doing=f"reading {route.name}").rows
+                holders |= {row[0] for row in rows if row[0] is not None}
+        return holders
+
+    def _transfer_batch(self, route: Route, keys: Sequence[Key], *, evicts: bool = True) -> None:
         with self._origin.pool.borrow() as session:
             rows = read_keys(session, route, keys)
         self._on_step("flush.batch.read")
         with self._destination.pool.borrow() as session, self._tenure.transaction(session):
-            if rows.count < len(keys):
+            if rows.count < len(keys) or not evicts:
                 # Some keys are gone, or mean the same row under a collation: delete first, then write what exists.
                 delete_keys(session, route, keys)
-            write_rows(session, route, rows, max_packet_bytes=self._destination.max_packet_bytes)
+            write_rows(
+                session, route, rows, max_packet_bytes=self._destination.max_packet_bytes, evicts=evicts
+            )
             self._on_step("flush.batch.written")
         if rows.count < len(keys) and self._cascades.may_vanish(route.name):
             with self._vanished_lock:

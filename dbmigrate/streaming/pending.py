@@ -70,10 +70,8 @@ class PendingKeys:
             self._condition.notify_all()
 
     def add_truncated(self, table: TableName, position: Position) -> None:
-        """The origin emptied a table: its earlier keys are moot."""
+        """The origin emptied a table. Its earlier keys stay: what their rows cascaded to is still to be looked up."""
         with self._condition:
-            self._contents.keys.pop(table, None)
-            self._contents.moved.pop(table, None)
             self._contents.truncated.append(table)
             self._position = position
             self._changed = True

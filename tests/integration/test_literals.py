@@ -19,7 +19,7 @@ from type_catalogue import KEYS, MARIADB_TYPES, MYSQL_TYPES, PROOFS, TYPES
 from dbmigrate.domain.flavours import Flavour
 from dbmigrate.domain.schema import Column, Table, TableName
 from dbmigrate.mysql.identifiers import quote_columns, quote_table
-from dbmigrate.mysql.introspection import read_server_version, read_table
+from dbmigrate.mysql.introspection import read_schema, read_server_version, read_table
 from dbmigrate.mysql.literals import (
     compares_by_text,
     digest_expression,
@@ -257,3 +257,17 @@ def test_digest_does_not_depend_on_the_charset_a_side_keeps_its_text_in(mariadb_
         assert read_digest(target, table.columns, twin) == read_digest(source, table.columns, table)
         single = (replace(table.column("v")),)
         assert read_digest(target, single, twin) == read_digest(source, single, table)
+
+
+@pytest.mark.parametrize("other", ["utf8mb4_nopad_bin", "utf8mb4_general_ci", "utf8mb4_unicode_ci"])
+def test_a_row_whose_columns_have_different_collations_has_one_literal(other: str, mariadb_pair: Any) -> None:
+    """MariaDB refuses to concatenate utf8mb4_bin with utf8mb4_nopad_bin by itself."""
+    mariadb_pair.source.execute(
+        f"CREATE TABLE t (id VARCHAR(9) COLLATE {other} PRIMARY KEY, b VARCHAR(9) COLLATE utf8mb4_bin, "
+        "c VARCHAR(9) COLLATE utf8mb4_unicode_520_ci, d VARCHAR(9) CHARACTER SET latin1, n INT)",
+        "INSERT INTO t VALUES ('é', 'b', 'c', 'é', 1)",
+    )
+    with mariadb_pair.source.connect() as connection:
+        (table,) = read_schema(connection, read_server_version(connection), mariadb_pair.source.schema).tables
+    ((literal,),) = mariadb_pair.source.execute(f"SELECT {row_literal_expression(table.stored_columns)} FROM t")
+    assert literal == "('é','b','c','é','1')"

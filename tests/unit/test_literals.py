@@ -25,8 +25,8 @@ def column(kind: str, name: str = "c", **more: object) -> Column:
     return Column(name=name, data_type=kind, **options)  # type: ignore[arg-type]
 
 
-def test_text_in_the_session_charset_is_quoted_without_conversion() -> None:
-    assert literal_expression(column("text", charset="utf8mb4")) == "QUOTE(`c`)"
+def test_text_in_the_session_charset_is_quoted_in_one_collation_without_conversion() -> None:
+    assert literal_expression(column("text", charset="utf8mb4")) == "QUOTE(`c` COLLATE utf8mb4_bin)"
     assert literal_expression(column("text", charset="latin1")) == "QUOTE(CONVERT(`c` USING utf8mb4))"
 
 

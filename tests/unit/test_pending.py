@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dbmigrate.domain.keys import MovedKey
 from dbmigrate.domain.positions import Position
 from dbmigrate.domain.schema import TableName
 from dbmigrate.streaming.pending import PendingKeys
@@ -43,14 +44,15 @@ def test_a_failed_flush_puts_its_keys_before_newer_ones() -> None:
     assert list(pending.take().keys[ORDERS]) == [b"1", b"2"]
 
 
-def test_truncate_drops_the_keys_before_it_and_keeps_those_after() -> None:
+def test_truncate_keeps_the_keys_before_it_because_their_rows_may_have_cascaded() -> None:
     pending = PendingKeys(START)
-    pending.add({ORDERS: [b"1"]}, START, None)
+    pending.add({ORDERS: [MovedKey(b"1")]}, START, None)
     pending.add_truncated(ORDERS, LATER)
     pending.add({ORDERS: [b"9"]}, LATER, None)
     snapshot = pending.take()
     assert snapshot.truncated == (ORDERS,)
-    assert list(snapshot.keys[ORDERS]) == [b"9"]
+    assert list(snapshot.keys[ORDERS]) == [b"1", b"9"]
+    assert snapshot.moved == {ORDERS: {b"1"}}
 
 
 def test_touched_keys_are_handed_out_once() -> None:
