@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 CALLED = re.compile(r'(?:_on_step|on_step|self\._step)\("([a-z_.]+)"\)')
-TIMED = re.compile(r'self\._timed\("([a-z_]+)"')
+TIMED = re.compile(r'self\._(?:timed|bounded)\("([a-z_]+)"')
 OF_THE_MODEL = re.compile(r'yield "((?:flush|copy|stream|switch)\.[a-z_.]+)"')
 NOT_MODELLED = {
     "switch.verify", "switch.carry", "switch.commit",  # left out, or split into what server and client do
