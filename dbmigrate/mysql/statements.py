@@ -54,11 +54,18 @@ def range_predicate(key_columns: Sequence[str], keys: KeyRange) -> str:
     return " AND ".join(terms) or "TRUE"
 
 
-def keys_predicate(key_columns: Sequence[str], keys: Sequence[Key]) -> str:
-    """SQL that is true for the rows with these keys."""
+def keys_predicate(table: Table, key_columns: Sequence[str], keys: Sequence[Key]) -> str:
+    """SQL that is true for the rows of ``table`` that hold these keys in ``key_columns``.
+
+    MySQL 9.7 finds nothing by ``(e, n) IN ((1, 2), (3, 4))`` where ``e`` is an ENUM or SET (by one pair it does), so these
+    are spelled out; for others the short form is four times as fast.
+    """
     columns = _quoted(key_columns)
     if len(columns) == 1:
         return f"{columns[0]} IN ({b','.join(keys).decode('ascii')})"
+    if any(table.column(name).data_type in ("enum", "set") for name in key_columns):
+        equal = (zip(columns, _parts(key), strict=True) for key in keys)
+        return "(" + " OR ".join("(" + " AND ".join(f"{c} = {v}" for c, v in pairs) + ")" for pairs in equal) + ")"
     rows = ",".join(f"({key.decode('ascii')})" for key in keys)
     return f"({','.join(columns)}) IN ({rows})"
 
@@ -122,7 +129,7 @@ def build_chunk_read(route: Route, keys: KeyRange) -> str:
 
 def build_keys_read(route: Route, keys: Sequence[Key]) -> str:
     """Row count and the literals of the rows with these keys."""
-    return _literals(route, keys_predicate([c.name for c in route.origin.key_columns], keys))
+    return _literals(route, keys_predicate(route.origin, [c.name for c in route.origin.key_columns], keys))
 
 
 def build_replace_prefix(route: Route) -> bytes:
@@ -144,19 +151,19 @@ def build_unique_values(route: Route, unique: Sequence[str], keys: Sequence[Key]
     """What the origin's rows with these keys hold in a unique index of the destination; NULL where part of it is."""
     origins = {c.destination.name.casefold(): c.origin for c in route.columns if c.origin is not None}
     columns = [origins[name.casefold()] for name in unique]
-    predicate = keys_predicate([c.name for c in route.origin.key_columns], keys)
+    predicate = keys_predicate(route.origin, [c.name for c in route.origin.key_columns], keys)
     return f"SELECT {key_expression(columns)} FROM {_from(route.origin)} WHERE {predicate}"
 
 
 def build_holders(route: Route, unique: Sequence[str], values: Sequence[Key]) -> str:
     """Keys of the destination's rows that hold these values in a unique index."""
     key = key_expression([route.destination.column(name) for name in route.destination_key])
-    return f"SELECT {key} FROM {quote_table(route.destination.name)} WHERE {keys_predicate(unique, values)}"
+    return f"SELECT {key} FROM {quote_table(route.destination.name)} WHERE {keys_predicate(route.destination, unique, values)}"
 
 
 def build_delete(route: Route, keys: Sequence[Key]) -> str:
     """Delete the destination's rows with these keys of the origin."""
-    return f"DELETE FROM {quote_table(route.destination.name)} WHERE {keys_predicate(route.destination_key, keys)}"
+    return f"DELETE FROM {quote_table(route.destination.name)} WHERE {keys_predicate(route.destination, route.destination_key, keys)}"
 
 
 def build_truncate(table: TableName) -> str:
@@ -239,9 +246,17 @@ def build_row_digests(half: Comparison, keys: KeyRange) -> str:
     return f"SELECT {_key_literals(half)}, {half.digest} FROM {quote_table(half.table.name)} WHERE {predicate}"
 
 
+def build_first_keys(half: Comparison, most: int) -> str:
+    """The first keys of a side's rows, in key order."""
+    return (
+        f"SELECT {_key_literals(half)} FROM {quote_table(half.table.name)} WHERE {_where('TRUE', half.where)} "
+        f"ORDER BY {quote_columns(half.key_columns)} LIMIT {most}"
+    )
+
+
 def build_key_digests(half: Comparison, keys: Sequence[Key]) -> str:
     """Key and digest of the rows with these keys."""
-    predicate = _where(keys_predicate(half.key_columns, keys), half.where)
+    predicate = _where(keys_predicate(half.table, half.key_columns, keys), half.where)
     return f"SELECT {_key_literals(half)}, {half.digest} FROM {quote_table(half.table.name)} WHERE {predicate}"
 
 
@@ -257,7 +272,7 @@ def build_column_values(half: Comparison, key: Key) -> str:
     """The literal of every compared column of one row."""
     values = dict(half.values)
     literals = ", ".join(literal_expression(column, values[column.name]) for column in half.columns)
-    predicate = _where(keys_predicate(half.key_columns, [key]), half.where)
+    predicate = _where(keys_predicate(half.table, half.key_columns, [key]), half.where)
     return f"SELECT {literals} FROM {quote_table(half.table.name)} WHERE {predicate}"
 
 
@@ -287,7 +302,7 @@ def build_children_lookup(child: Table, foreign_key: ForeignKey, parent: Table, 
     parent_key = [column.name for column in parent.key_columns]
     if {name.casefold() for name in parent_key} == set(referenced):
         own = [referenced[name.casefold()] for name in parent_key]
-        return f"SELECT {key} FROM {quote_table(child.name)} WHERE {keys_predicate(own, parent_keys)}"
+        return f"SELECT {key} FROM {quote_table(child.name)} WHERE {keys_predicate(child, own, parent_keys)}"
     pairs = " AND ".join(
         f"c.{quote_identifier(own)} = p.{quote_identifier(name)}"
         for own, name in zip(foreign_key.columns, foreign_key.referenced_columns, strict=True)
@@ -295,7 +310,7 @@ def build_children_lookup(child: Table, foreign_key: ForeignKey, parent: Table, 
     carried = ", ".join(f"c.{quote_identifier(column.name)}" for column in child.key_columns)
     inner = (
         f"SELECT {carried} FROM {quote_table(child.name)} c JOIN "
-        f"(SELECT * FROM {quote_table(parent.name)} WHERE {keys_predicate(parent_key, parent_keys)}) p ON {pairs}"
+        f"(SELECT * FROM {quote_table(parent.name)} WHERE {keys_predicate(parent, parent_key, parent_keys)}) p ON {pairs}"
     )
     return f"SELECT {key} FROM ({inner}) AS children"
 
@@ -312,7 +327,7 @@ def build_orphans_lookup(
     pairs = list(zip(foreign_key.columns, foreign_key.referenced_columns, strict=True))
     joined = " AND ".join(f"p.{quote_identifier(there)} = {own_table}.{quote_identifier(own)}" for own, there in pairs)
     given = " AND ".join(f"{quote_identifier(own)} IS NOT NULL" for own, _ in pairs)
-    pointing = f"{keys_predicate(foreign_key.columns, parent_keys)} AND " if parent_keys else ""
+    pointing = f"{keys_predicate(child, foreign_key.columns, parent_keys)} AND " if parent_keys else ""
     return (
         f"SELECT {_key_of(child)} FROM {own_table} WHERE {pointing}{range_predicate(names, KeyRange(after))} AND {given} "
         f"AND NOT EXISTS (SELECT 1 FROM {quote_table(foreign_key.referenced_table)} p WHERE {joined}) "

@@ -59,7 +59,7 @@ def read_keys(session: Session, route: Route, keys: Sequence[Key]) -> RowLiteral
 def _read_literals(session: Session, sql: str, doing: str) -> RowLiterals:
     result = session.execute(sql, doing=doing)
     count, text = int(result.rows[0][0] or 0), result.rows[0][1]
-    if result.warnings:
+    if session.read_warnings(result):
         # GROUP_CONCAT cuts at max_allowed_packet with a warning; it may also give NULL for an oversized row.
         raise ResultCutError(doing)
     if count and text is None:

@@ -121,6 +121,7 @@ class Verifier:
 
     def _verify_table(self, route: Route) -> None:
         comparison = TableComparison(route, self._origin, self._destination, self._pair_executor)
+        comparison.require_keys_find_rows()
         lower: Key | None = None
         rows = 0
         while not self._stopping.is_set():
@@ -165,9 +166,11 @@ class Verifier:
         result = comparison.compare_range(keys)
         self._on_step("verify.range.compared")
         if not result.is_equal:
-            suspects = comparison.find_suspects(keys)
+            suspects, absent = comparison.find_suspects(keys), set[Key]()
             for start in range(0, len(suspects), SUSPECTS_AT_ONCE):
-                self._judge(comparison, suspects[start : start + SUSPECTS_AT_ONCE])
+                absent |= self._judge(comparison, suspects[start : start + SUSPECTS_AT_ONCE])
+            if absent:
+                comparison.require_found_by_key(keys, absent)
         with self._lock:
             self._result.rows += result.rows
             self._result.chunks += 1
@@ -186,12 +189,16 @@ class Verifier:
         self._result.is_complete = True
         return self._result
 
-    def _judge(self, comparison: TableComparison, suspects: list[Key]) -> None:
-        """Look at suspects again and again until each is equal, a mismatch, or moving too fast."""
+    def _judge(self, comparison: TableComparison, suspects: list[Key]) -> set[Key]:
+        """Look at suspects again and again until each is equal, a mismatch, or moving too fast.
+
+        Returns those that neither side has, by key.
+        """
         standing: dict[Key, int] = dict.fromkeys(suspects, 0)
+        absent: set[Key] = set()
         for _ in range(MOVING_LOOKS):
             if not standing:
-                return
+                return absent
             keys = list(standing)
             before = comparison.read_origin_digests(keys)
             self._settle()
@@ -201,6 +208,8 @@ class Verifier:
                 now = destination.get(key)
                 if now == before.get(key) or now == after.get(key):
                     del standing[key]
+                    if now is None:
+                        absent.add(key)
                 elif before.get(key) == after.get(key):
                     standing[key] += 1
                     if standing[key] >= LOOKS:
@@ -208,6 +217,7 @@ class Verifier:
                         del standing[key]
         with self._lock:
             self._result.moving += len(standing)
+        return absent
 
     def _report(self, comparison: TableComparison, key: Key) -> None:
         mismatch = Mismatch(comparison.route.name, key, comparison.find_differing_columns(key))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -13,9 +14,12 @@ from dbmigrate.streaming.stream import Stream
 from dbmigrate.verifying.verifier import Verification, Verifier
 from dbmigrate.workflow.migration import Migration
 
+log = logging.getLogger(__name__)
+
 VERIFICATION = "verification"
 SETTLE_SECONDS = 60.0
 MOST_TOUCHED_IN_PAUSE = 5_000
+MOST_NAMED = 5
 
 
 def build_verifier(
@@ -66,6 +70,8 @@ def verify_touched(migration: Migration, stream: Stream, *, is_still: bool) -> b
         for executor in executors:
             executor.shutdown()
     if not result.is_clean:
+        named = "; ".join(f"{m.table} key {m.key.decode('ascii', 'replace')}" for m in result.mismatches[:MOST_NAMED])
+        log.warning("rows differ that were flushed since the last verification: %s", named)
         stream.touched.add(touched)
     return result.is_clean
 

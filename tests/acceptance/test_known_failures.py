@@ -13,6 +13,7 @@ import pytest
 from moves import Move
 
 from dbmigrate.config import load_config
+from dbmigrate.domain.errors import FatalError
 from dbmigrate.domain.phases import Phase
 from dbmigrate.domain.routes import Side
 from dbmigrate.rehearsal.row_comparison import compare
@@ -209,6 +210,17 @@ def test_binary_values_keep_their_padding_as_key_and_as_value(flavour_pair: Any,
     assert flavour_pair.target.execute("SELECT HEX(id), HEX(mark) FROM orders WHERE name = 'new'") == (
         ("02000000", "CC00000000000000"),
     )
+
+
+def test_a_server_that_does_not_find_its_own_rows_by_key_stops_the_verification(
+    mariadb_pair: Any, move_factory: Factory, run_with: Factory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MySQL 9.7 does so with ENUM beside another key column: flush and judgement would both see no row, and agree."""
+    mariadb_pair.source.execute("CREATE TABLE orders (id INT PRIMARY KEY)", "INSERT INTO orders VALUES (1), (2)")
+    monkeypatch.setattr("dbmigrate.verifying.comparing.build_key_digests", lambda half, keys: "SELECT 1, 1 FROM DUAL WHERE 0")
+    with pytest.raises(FatalError, match="does not find its own rows by key"):
+        run_with(move_factory(mariadb_pair, AUTO), lambda step: None)
+    assert mariadb_pair.source.server.execute("SELECT owner FROM _dbmigrate.fence") == (("source",),)
 
 
 # --- a checkpoint of another version of the program ---------------------------------------------------------------

@@ -27,6 +27,7 @@ KEY_TYPES = KEYS | {
     "key_inet6": ("INET6", ["'::'", "'2001:db8::ff00:42:8329'"]),
     "key_timestamp": ("TIMESTAMP(6)", ["'1970-01-01 00:00:01'", "'2026-10-25 01:30:00.000001'"]),
     "key_utf16": ("VARCHAR(10) CHARACTER SET utf16", ["'ü😀'", "''"]),
+    "key_utf8mb3": ("VARCHAR(20) CHARACTER SET utf8mb3", ["'ü€'", "'b'"]),
     "key_ucs2": ("VARCHAR(10) CHARACTER SET ucs2", ["'ü'", "''"]),
     "key_sjis": ("VARCHAR(10) CHARACTER SET sjis", ["_sjis X'835C5C27'", "'a'"]),
     "key_latin1": ("VARCHAR(10) CHARACTER SET latin1 COLLATE latin1_german1_ci", ["'ä'", "'b'", "'O''Brien'"]),
@@ -426,10 +427,12 @@ def test_a_type_that_the_target_lacks_is_refused_by_name_or_carried_exactly(
                 {"SOURCE_PASSWORD": pair.source.server.password, "TARGET_PASSWORD": pair.target.server.password})  # fmt: skip
     move.write(AUTO)
     result = move.run("check", expect=None)
-    if result.returncode:
+    if "COMPRESSED" in declaration:  # a way to store text, which the other flavour may leave out
+        assert result.returncode == 0, result.stdout
+    else:
         assert result.returncode == 3
         assert "things" in result.stdout
-        assert "special" in result.stdout
+        assert f"the type {declaration.split('(')[0].split()[0]} has no counterpart" in result.stdout
         assert not pair.target.execute("SHOW TABLES")
 
 

@@ -7,6 +7,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dbmigrate.domain.schema import Column, Table, TableName
 from dbmigrate.mysql.statements import KeyRange, keys_predicate, range_predicate
 
 
@@ -40,6 +41,19 @@ def test_composite_ranges_compare_as_tuples_do(lower: list[int], data: st.DataOb
         assert _holds(predicate, dict(zip(names, values, strict=True))) == expected
 
 
+def _table(**kinds: str) -> Table:
+    columns = tuple(Column(name, number, kind, kind, False) for number, (name, kind) in enumerate(kinds.items()))
+    return Table(TableName("shop", "orders"), "InnoDB", columns, (), (), None, "")
+
+
 def test_keys_of_one_and_of_many_columns() -> None:
-    assert keys_predicate(["id"], [b"1", b"2"]) == "`id` IN (1,2)"
-    assert keys_predicate(["a", "b"], [b"1,X'00'", b"2,X'FF'"]) == "(`a`,`b`) IN ((1,X'00'),(2,X'FF'))"
+    assert keys_predicate(_table(id="int"), ["id"], [b"1", b"2"]) == "`id` IN (1,2)"
+    both = _table(a="int", b="binary")
+    assert keys_predicate(both, ["a", "b"], [b"1,X'00'", b"2,X'FF'"]) == "(`a`,`b`) IN ((1,X'00'),(2,X'FF'))"
+
+
+def test_keys_by_number_beside_other_columns_are_spelled_out() -> None:
+    """MySQL finds nothing by the short form."""
+    predicate = keys_predicate(_table(e="enum", n="int"), ["e", "n"], [b"1,2", b"3,4"])
+    assert predicate == "((`e` = 1 AND `n` = 2) OR (`e` = 3 AND `n` = 4))"
+    assert keys_predicate(_table(e="enum"), ["e"], [b"1", b"2"]) == "`e` IN (1,2)"
