@@ -6,6 +6,7 @@ by itself until both sides can be compared, and gives the lease back.
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import Any
 
@@ -25,6 +26,8 @@ from dbmigrate.workflow.verification import (
     mismatched_keys,
 )
 
+log = logging.getLogger(__name__)
+
 SETTLE_SECONDS = 120.0
 REPAIR_ROUNDS = 3
 
@@ -43,11 +46,23 @@ def verify_now(migration: Migration, *, repair: bool) -> dict[str, Any]:
             hint="`dbmigrate run` goes on with the migration",
         )  # fmt: skip
     if migration.store.is_leased():
-        return _verify_beside(migration, direction, repair=repair)
+        try:
+            return _verify_beside(migration, direction, repair=repair)
+        except _RunnerEndedError:
+            log.warning("the runner has ended meanwhile: comparing again without it")
     result = Runner(migration).run_once(lambda run: verify_completely(run, direction, repair=repair))
     if result is None:
         raise FatalError("the verification was interrupted", place=f"migration {migration.id}", hint="run it again")
     return describe(result, direction=direction, position="")
+
+
+class _RunnerEndedError(Exception):
+    """Nobody streams any more: what is waited for will not come."""
+
+
+def _require_runner(migration: Migration) -> None:
+    if not migration.store.is_leased():
+        raise _RunnerEndedError
 
 
 def _verify_beside(migration: Migration, direction: Direction, *, repair: bool) -> dict[str, Any]:
@@ -82,6 +97,7 @@ def _settle_beside(migration: Migration, direction: Direction) -> None:
         checkpoint = migration.store.load_checkpoint(direction)
         if checkpoint is not None and checkpoint.beat >= beat:
             return
+        _require_runner(migration)
         time.sleep(0.1)
     raise FatalError(
         "the runner's stream does not come forward", place=f"migration {migration.id}",
@@ -96,4 +112,5 @@ def _wait_for_repairs(migration: Migration) -> None:
             raise FatalError(
                 "the runner has not taken the repairs", place=f"migration {migration.id}", hint="try again"
             )
+        _require_runner(migration)
         time.sleep(0.25)

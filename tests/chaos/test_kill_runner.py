@@ -39,7 +39,16 @@ def _die_at(move: Move, step: str, count: int = 1, request: str = "") -> None:
     move.pair.target.server.execute("UPDATE _dbmigrate.migration SET lease_until = NULL")
 
 
-@pytest.mark.parametrize("step", [*COPY_STEPS, *FLUSH_STEPS, "stream.position_noted", "stream.checkpoint"])
+EVERYDAY = {
+    "copy.chunk.written", "flush.batch.written", "stream.checkpoint", "switch.before_commit", "switch.origin_committed"
+}  # fmt: skip
+
+
+def _steps(*names: str) -> list[Any]:
+    return [name if name in EVERYDAY else pytest.param(name, marks=pytest.mark.slow) for name in names]
+
+
+@pytest.mark.parametrize("step", _steps(*COPY_STEPS, *FLUSH_STEPS, "stream.position_noted", "stream.checkpoint"))
 def test_killed_while_copying_or_streaming(step: str, shop_move: Move, route: Callable[[], Any]) -> None:
     with Writers(route, threads=2, rate=100) as writers:
         _die_at(shop_move, step, 2 if step.startswith("copy") else 1)
@@ -48,7 +57,7 @@ def test_killed_while_copying_or_streaming(step: str, shop_move: Move, route: Ca
     shop_move.require_equal(writers)
 
 
-@pytest.mark.parametrize("step", SWITCH_STEPS)
+@pytest.mark.parametrize("step", _steps(*SWITCH_STEPS))
 def test_killed_inside_the_cutover(step: str, shop_move: Move, route: Callable[[], Any]) -> None:
     with Writers(route, threads=2, rate=100) as writers:
         _die_at(shop_move, step)

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from model.servers import Commit, Row, Server, Steps, Transaction
 
-from dbmigrate.domain.keys import Key
+from dbmigrate.domain.keys import Key, MovedKey
 from dbmigrate.domain.ownership import FenceRow, decide_owner
 from dbmigrate.domain.phases import MEANINGS, Phase, may_follow
 from dbmigrate.domain.positions import Position
 from dbmigrate.domain.routes import Direction, Side
 from dbmigrate.domain.schema import ForeignKey, TableName
-from dbmigrate.streaming.cascades import Cascades
+from dbmigrate.streaming.cascades import Cascades, Keys
 from dbmigrate.streaming.pending import PendingKeys, Snapshot
 
 if TYPE_CHECKING:
@@ -132,6 +132,14 @@ class ModelCascades(Cascades):
         rows = pool.visible[foreign_key.table]
         return {key for key, row in rows.items() if row.parent in keys}
 
+    def _page_orphans(self, foreign_key: ForeignKey, destination: Any, parent_keys: Sequence[Key]) -> Iterator[list[Key]]:
+        parents = destination.visible[foreign_key.referenced_table]
+        yield [
+            key
+            for key, row in destination.visible[foreign_key.table].items()
+            if row.parent is not None and row.parent not in parents and (not parent_keys or row.parent in parent_keys)
+        ]
+
 
 class Stream:
     """One direction: reads the origin's binlog, flushes pending keys, saves checkpoints."""
@@ -150,6 +158,7 @@ class Stream:
         self._rounds_running = 0
         self.pending = PendingKeys(Position("binlog", start.position), beat=start.beat)
         self._cascades = ModelCascades(runner)
+        self._vanished: Keys = {}
 
     def start(self) -> None:
         """Begin to follow and flush."""
@@ -221,11 +230,35 @@ class Stream:
         if self._protocol.cascades_are_looked_up:
             self._cascades.add_children(keys, snapshot.moved, origin=self._origin, destination=self._destination)
             yield "children added"
+        yield from self._write(keys)
+        while self._vanished and self._protocol.vanished_rows_are_followed:
+            yield from self._follow_vanished()
+
+    def _write(self, keys: Keys) -> Steps:
         tasks = [task for table, found in keys.items() for task in self._tasks(table, list(found))]
         running = [self._runner.spawn("batch", task) for task in tasks]
         yield lambda: all(actor.has_ended for actor in running)
         if self._runner.failed:
             raise RefusedError
+
+    def _follow_vanished(self) -> Steps:
+        vanished, self._vanished = self._vanished, {}
+        yield from self._runner.wait_for_chunks(self._cascades.find_descendants(vanished))
+        yield from self._origin.pass_barrier()
+        gone = {table: list(found) for table, found in vanished.items()}
+        orphans = self._cascades.find_orphans_of(gone, self._destination)  # type: ignore[arg-type]
+        yield "orphans found"
+        if any(orphans.values()):
+            moved = {table: list(found) for table, found in orphans.items()}
+            self._cascades.add_children(orphans, moved, origin=self._origin, destination=self._destination)
+            yield from self._write(orphans)
+
+    def enqueue_orphans(self) -> None:
+        """After the copy: rows whose parent was not copied when a cascade went through it."""
+        for orphans in self._cascades.find_orphans(self._destination):  # type: ignore[arg-type]
+            moved = {table: [MovedKey(key) for key in keys] for table, keys in orphans.items()}
+            self.pending.add(moved, self.pending.position, None)
+            self._changed = True
 
     def _tasks(self, table: TableName, keys: list[Key]) -> list[Steps]:
         batches = [keys[start : start + BATCH_KEYS] for start in range(0, len(keys), BATCH_KEYS)]
@@ -246,6 +279,8 @@ class Stream:
                     transaction.replace(table, key, row)
 
             yield from self._runner.write(self._destination, write)
+            if len(rows) < len(batch) and self._cascades.may_vanish(table):
+                self._vanished.setdefault(table, {}).update(dict.fromkeys(batch))
             yield "flush.batch.committed"
 
     # --- checkpoint ---
@@ -460,6 +495,10 @@ class Runner:
         yield lambda: all(worker.has_ended for worker in workers)
         if self.failed:
             raise RefusedError
+        if self.protocol.orphans_are_sought_after_copy:
+            assert self.stream is not None
+            self.stream.enqueue_orphans()
+            yield from self.stream.drain(lambda: False)
 
     def _ensure_stream(self, direction: Direction) -> Steps:
         if self.stream is not None and self.stream.direction is direction:

@@ -42,6 +42,8 @@ class Protocol:
     rounds_do_not_overlap: bool = True
     cascades_are_looked_up: bool = True
     cascades_are_looked_up_on_destination: bool = True
+    vanished_rows_are_followed: bool = True
+    orphans_are_sought_after_copy: bool = True
     checkpoint_follows_flush: bool = True
     cursor_is_saved_with_rows: bool = True
     drain_waits_for_flush: bool = True
@@ -60,7 +62,7 @@ class Protocol:
 
 PROGRAM = Protocol()
 
-NOT_IN_THE_PROGRAM = ("tenure_guards_switch", "tenure_guards_read_only", "checkpoint_checks_lease")
+NOT_IN_THE_PROGRAM = ("checkpoint_checks_lease",)
 
 
 def mutate(*switches: str) -> Protocol:
