@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -35,11 +36,22 @@ SessionServers = Callable[[Flavour, str], LocalServer]
 PairFactory = Callable[[Flavour, Flavour], Pair]
 
 
+EVERY_NTH = {"races": 12, "chaos": 6, "model": 4, "property": 4}
+"""Of the slow tests below these folders, so many stay in CI; the others are marked ``exhaustive`` as well."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whoever uses a MySQL fixture is marked ``mysql``, so that ``-m "not mysql"`` cannot be forgotten."""
+    """Whoever uses a MySQL fixture is marked ``mysql``, so that ``-m "not mysql"`` cannot be forgotten.
+
+    And where slow tests are many, all but a fixed sample are marked ``exhaustive``: by name, so that the sample does not
+    depend on what else is collected.
+    """
     for item in items:
         if MYSQL_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.mysql)
+        nth = EVERY_NTH.get(item.path.parent.name)
+        if nth and item.get_closest_marker("slow") and zlib.crc32(item.nodeid.encode()) % nth:
+            item.add_marker(pytest.mark.exhaustive)
 
 
 def _build_server(flavour: Flavour, directory: Path, name: str, options: dict[str, str]) -> LocalServer:
