@@ -97,3 +97,14 @@ def test_every_exit_code_is_told(code: int) -> None:
         assert re.search(rf"^(\| {code} \||### Exit code {code}\b)", page.read_text(encoding="utf-8"), re.MULTILINE), (
             page
         )
+
+
+def test_tests_that_the_page_on_correctness_names_exist() -> None:
+    """Files below ``tests/``, and the functions in them."""
+    text = (DOCS / "correctness.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(?:tests/)?((?:model|races|chaos|property|integration|acceptance|unit)/[\w/.]*)(?:::(\w+))?`", text)
+    assert len(named) > 30
+    for path, function in named:
+        file = ROOT / "tests" / path
+        assert file.exists(), path
+        assert not function or f"def {function}(" in file.read_text(encoding="utf-8"), function
