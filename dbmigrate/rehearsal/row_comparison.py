@@ -106,20 +106,25 @@ class _Side:
 
     def read_rows(self, table: str, columns: Sequence[str]) -> list[Row]:
         """All rows at once."""
-        return self._query(f"SELECT {_quote(columns)} FROM {_quote([self._schema])}.{_quote([table])}")
+        return self._query(f"SELECT {self._shown(table, columns)} FROM {_quote([self._schema])}.{_quote([table])}")
 
     def read_pages(self, table: str, columns: Sequence[str], key: Sequence[str]) -> Iterator[Row]:
         """All rows in the order of ``key``, which are the first columns of each, a page at a time."""
         after = ""
         while True:
             page = self._query(
-                f"SELECT {_quote(columns)} FROM {_quote([self._schema])}.{_quote([table])} {after} "
+                f"SELECT {self._shown(table, columns)} FROM {_quote([self._schema])}.{_quote([table])} {after} "
                 f"ORDER BY {_quote(key)} LIMIT {_PAGE_ROWS}"
             )
             yield from page
             if len(page) < _PAGE_ROWS:
                 return
             after = "WHERE " + _build_after(key, page[-1])
+
+    def _shown(self, table: str, columns: Sequence[str]) -> str:
+        """The columns as they are, but vectors, which drivers do not know, as digits."""
+        kinds = self.read_columns(table)
+        return ", ".join(f"HEX({_quote([name])})" if kinds[name] == "vector" else _quote([name]) for name in columns)
 
     def _query(self, sql: str, *parameters: str) -> list[Row]:
         with self._connection.cursor() as cursor:

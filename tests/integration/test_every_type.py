@@ -189,7 +189,7 @@ def moved(request: pytest.FixtureRequest, session_server: Any, tmp_path_factory:
     _move_everything(pair, tmp_path_factory.mktemp("types"))
     yield pair
     for server in (source, target):
-        server.execute("SET GLOBAL read_only = OFF", f"DROP DATABASE {schema}", "DROP DATABASE IF EXISTS _dbmigrate")
+        server.execute("SET GLOBAL read_only = OFF", f"DROP DATABASE IF EXISTS {schema}", "DROP DATABASE IF EXISTS _dbmigrate")
 
 
 def _read(database: Database, name: str, columns: str) -> list[tuple[Any, ...]]:
