@@ -39,6 +39,8 @@ PairFactory = Callable[[Flavour, Flavour], Pair]
 EVERY_NTH = {"races": 12, "chaos": 6, "model": 4, "property": 4}
 """Of the slow tests below these folders, so many stay in CI; the others are marked ``exhaustive`` as well."""
 
+NEVER_SAMPLED = {"test_random_kills.py", "test_failover.py"}
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Whoever uses a MySQL fixture is marked ``mysql``, so that ``-m "not mysql"`` cannot be forgotten.
@@ -50,7 +52,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if MYSQL_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.mysql)
         nth = EVERY_NTH.get(item.path.parent.name)
-        if nth and item.get_closest_marker("slow") and zlib.crc32(item.nodeid.encode()) % nth:
+        is_sampled = nth and item.path.name not in NEVER_SAMPLED and item.get_closest_marker("slow")
+        if nth and is_sampled and zlib.crc32(item.nodeid.encode()) % nth:
             item.add_marker(pytest.mark.exhaustive)
 
 
