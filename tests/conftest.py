@@ -36,7 +36,7 @@ SessionServers = Callable[[Flavour, str], LocalServer]
 PairFactory = Callable[[Flavour, Flavour], Pair]
 
 
-EVERY_NTH = {"races": 12, "chaos": 6, "model": 4, "property": 4}
+EVERY_NTH = {"races": 16, "chaos": 10, "model": 6, "property": 6}
 """Of the slow tests below these folders, so many stay in CI; the others are marked ``exhaustive`` as well."""
 
 NEVER_SAMPLED = {"test_random_kills.py", "test_failover.py"}
