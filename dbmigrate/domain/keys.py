@@ -26,7 +26,8 @@ Key: TypeAlias = bytes
 class MovedKey(bytes):
     """A key whose row was deleted, or that an update gave up or took: equal to the same bytes.
 
-    Only such changes make a foreign key's engine touch the rows that reference it.
+    Only such changes make a foreign key's engine touch the rows that reference it. Where a cascade may have removed a row
+    silently, inserts count too: the key may have been another row's.
     """
 
     __slots__ = ()

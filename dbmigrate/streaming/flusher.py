@@ -56,6 +56,11 @@ class Flusher:
         self._joined: deque[tuple[TableName, Key]] = deque()  # keys that joined a batch while it was written
         self._passes = {name: route.allows_parallel_batches for name, route in self._routes.items()}
 
+    @property
+    def marks_inserts(self) -> frozenset[TableName]:
+        """Tables whose inserted rows must come marked as moved, for their children to be looked up."""
+        return self._cascades.in_the_middle
+
     def flush(self, snapshot: Snapshot) -> Keys:
         """Make every key of the snapshot equal; returns the keys written or deleted, cascaded ones included.
 

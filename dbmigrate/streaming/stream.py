@@ -96,6 +96,7 @@ class Stream:
             start=start.position,
             tables={**followed, HEARTBEAT_TABLE: _HEARTBEAT_AS_TABLE},
             server_id=server_id,
+            marks_inserts=flusher.marks_inserts,
         )
         self._pending = PendingKeys(start.position, beat=start.beat)
         self._progress = threading.Condition()

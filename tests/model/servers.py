@@ -44,6 +44,10 @@ class Shape:
         """The tables that reference this one."""
         return [(child, action) for child, (parent, action) in self.references.items() if parent == table]
 
+    def is_in_the_middle(self, table: TableName) -> bool:
+        """Whether a cascade can come to this table and go on from it."""
+        return table in self.references and bool(self.children_of(table))
+
     def routes(self) -> tuple[Route, ...]:
         """The same tables as the product describes them."""
         return tuple(Route(table, table, (), ("id",)) for table in map(self._table, self.tables))
@@ -212,8 +216,9 @@ class Transaction:
             raise RejectedError
         if row.code is not None and any(other.code == row.code and at != key for at, other in self.scan(table).items()):
             raise RejectedError
+        is_marked = self.get(table, key) is None and self._shape.is_in_the_middle(table)
         self._new[table, key] = row
-        self._log(table, key)
+        self._log(table, MovedKey(key) if is_marked else key)
 
     def delete(self, table: TableName, key: Key) -> None:
         """DELETE, with what foreign keys do."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from model.protocol import NOT_IN_THE_PROGRAM, PROGRAM, mutate
-from model.servers import SHAPES
+from model.servers import SHAPES, Shape
 from model.simulation import (
     COPYING,
     DYING_FOR_GOOD,
@@ -114,4 +114,11 @@ def test_three_generations_of_a_cascade_lose_nothing(profile: Profile) -> None:
 def test_without_this_rule_the_third_generation_is_lost(switch: str) -> None:
     """The middle row is gone from both sides before its parent is flushed, and nothing else leads to its children."""
     found = simulate_many(range(1500), WHOLE, protocol=mutate(switch), shapes=GENERATIONS, most_violations=1)
+    assert found.violations
+
+
+def test_without_marked_inserts_the_third_generation_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row in the middle is gone and inserted again before anything of it is flushed: it looks as if it had stayed."""
+    monkeypatch.setattr(Shape, "is_in_the_middle", lambda shape, table: False)
+    found = simulate_many(range(50_600, 50_700), DYING_FOR_GOOD, shapes=GENERATIONS, most_violations=1)
     assert found.violations

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import struct
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeAlias
 
 import pymysql
@@ -45,7 +45,7 @@ class BinlogReader:
     """Follows the binlog from a position and delivers the keys of followed tables.
 
     ``connect`` gives a fresh autocommit connection each time. ``server_id`` must be unique among the server's
-    replicas. Not for use by two threads at once.
+    replicas. Keys inserted into ``marks_inserts`` come as ``MovedKey``. Not for use by two threads at once.
     """
 
     def __init__(
@@ -56,6 +56,7 @@ class BinlogReader:
         start: Position,
         tables: Mapping[TableName, Table],
         server_id: int,
+        marks_inserts: Collection[TableName] = (),
         heartbeat_seconds: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -64,7 +65,7 @@ class BinlogReader:
         self._server_id = server_id
         self._heartbeat_seconds = heartbeat_seconds
         self._clock = clock
-        self._changes = Changes(version, start, tables)
+        self._changes = Changes(version, start, tables, marks_inserts=marks_inserts)
         self._connection: Connection | None = None
         self._stream: PacketStream | None = None
         self._batch: Batch | None = None

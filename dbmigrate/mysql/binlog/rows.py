@@ -394,8 +394,8 @@ class WriteShape:
         return _images(self._image, buf, position, end, keys)
 
 
-class DeleteShape(WriteShape):
-    """The images of a delete: their keys are marked as moved."""
+class MovingShape(WriteShape):
+    """The images of a delete, or of an insert into a table whose inserts count: their keys are marked as moved."""
 
     def decode(self, buf: bytes, position: int, end: int, keys: list[bytes]) -> int:
         """Append each row's key; returns how many rows."""
@@ -408,10 +408,11 @@ class DeleteShape(WriteShape):
 class KeySink:
     """Where the keys of one followed table are collected; replaced list by list as deliveries leave."""
 
-    __slots__ = ("keys", "table")
+    __slots__ = ("keys", "marks_inserts", "table")
 
-    def __init__(self, table: Table) -> None:
+    def __init__(self, table: Table, *, marks_inserts: bool = False) -> None:
         self.table = table
+        self.marks_inserts = marks_inserts
         self.keys: list[bytes] = []
 
 
@@ -494,7 +495,8 @@ class TableDecoder:
         if is_update:
             middle = self._bitmap_bytes
             return UpdateShape(self, bitmaps[:middle], bitmaps[middle:], is_partial=is_partial)
-        return (DeleteShape if event_type in DELETE_EVENTS else WriteShape)(self, bitmaps)
+        is_moving = event_type in DELETE_EVENTS or self.sink.marks_inserts
+        return (MovingShape if is_moving else WriteShape)(self, bitmaps)
 
 
 def refuse_table(table: TableName, place: str, cause: str) -> FatalError:

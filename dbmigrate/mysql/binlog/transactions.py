@@ -8,7 +8,7 @@ is not understood stops it.
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,10 +64,19 @@ class Changes:
         FatalError: from ``decode``, for whatever must not be passed over; the place names file and offset.
     """
 
-    def __init__(self, version: ServerVersion, start: Position, tables: Mapping[TableName, Table]) -> None:
+    def __init__(
+        self,
+        version: ServerVersion,
+        start: Position,
+        tables: Mapping[TableName, Table],
+        *,
+        marks_inserts: Collection[TableName] = (),
+    ) -> None:
         self._version = version
         self._classifier = Classifier(tables)
-        self._sinks = {name: KeySink(table) for name, table in tables.items()}
+        self._sinks = {
+            name: KeySink(table, marks_inserts=name in marks_inserts) for name, table in tables.items()
+        }
         self._maps: dict[bytes, TableDecoder | None] = {}
         self.restart(start)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from dbmigrate.config import FenceKind
 from dbmigrate.domain.flavours import ServerVersion
+from dbmigrate.domain.schema import Table
 from dbmigrate.mysql.identifiers import quote_identifier
 from dbmigrate.mysql.sessions import Session
 from dbmigrate.workflow.preflight.finding import Finding, Severity, Surroundings
@@ -26,7 +27,17 @@ class Requirement:
     privileges: frozenset[str]
 
 
-def required_privileges(schema: str, version: ServerVersion, fence: FenceKind) -> tuple[Requirement, ...]:
+_WARNED_OF = frozenset({"utf8mb3", "utf8", "ucs2"})
+
+
+def has_keys_warned_of(tables: Iterable[Table]) -> bool:
+    """Whether MySQL warns of every literal of some table's key, because it calls the charset deprecated."""
+    return any(column.charset in _WARNED_OF for table in tables for column in table.key_columns)
+
+
+def required_privileges(
+    schema: str, version: ServerVersion, fence: FenceKind, *, sees_many_warnings: bool = False
+) -> tuple[Requirement, ...]:
     """What an account needs on either side: both may give up and take over ownership."""
     everywhere = {"PROCESS", "REPLICATION SLAVE"}
     everywhere.add("BINLOG MONITOR" if version.is_mariadb else "REPLICATION CLIENT")
@@ -36,6 +47,8 @@ def required_privileges(schema: str, version: ServerVersion, fence: FenceKind) -
         everywhere.add("READ ONLY ADMIN" if fence is FenceKind.READ_ONLY else "PROCESS")
     elif fence is FenceKind.READ_ONLY:
         everywhere |= {"SYSTEM_VARIABLES_ADMIN", "CONNECTION_ADMIN"}
+    if sees_many_warnings and not version.is_mariadb:
+        everywhere.add("SESSION_VARIABLES_ADMIN")
     return (
         Requirement(None, frozenset(everywhere)),
         Requirement(schema, frozenset(_DATA + _OBJECTS)),
@@ -111,16 +124,24 @@ def find_missing(
     if held & {"ALL PRIVILEGES", "ALL"}:
         return set()
     aliases = {"SLAVE MONITOR": {"REPLICA MONITOR", "SUPER"}, "READ ONLY ADMIN": {"READ_ONLY ADMIN", "SUPER"}, "BINLOG MONITOR": {"REPLICATION CLIENT", "SUPER"},
-               "SYSTEM_VARIABLES_ADMIN": {"SUPER"}, "CONNECTION_ADMIN": {"SUPER"}}  # fmt: skip
+               "SYSTEM_VARIABLES_ADMIN": {"SUPER"}, "CONNECTION_ADMIN": {"SUPER"},
+               "SESSION_VARIABLES_ADMIN": {"SYSTEM_VARIABLES_ADMIN", "SUPER"}}  # fmt: skip
     return {p for p in requirement.privileges if p not in held and not aliases.get(p, set()) & held}
 
 
 def check_privileges(s: Surroundings) -> list[Finding]:
     """One finding an account, with the statements that grant all that is missing."""
-    fence = s.config.cutover.fence
+    fence, many = s.config.cutover.fence, has_keys_warned_of(s.tables)
+    sides = (
+        (s.source, s.config.source.schema, s.source_version),
+        (s.target, s.config.target.schema, s.target_version),
+    )
     return [
-        *_check_account(s.source, required_privileges(s.config.source.schema, s.source_version, fence)),
-        *_check_account(s.target, required_privileges(s.config.target.schema, s.target_version, fence)),
+        finding
+        for session, schema, version in sides
+        for finding in _check_account(
+            session, required_privileges(schema, version, fence, sees_many_warnings=many)
+        )
     ]
 
 
