@@ -16,11 +16,20 @@ from dbmigrate.domain.routes import Side
 
 @dataclass(frozen=True, slots=True)
 class FenceRow:
-    """What one side's fence row says."""
+    """What one side's fence row says. The shares are percentages of reads."""
 
     epoch: int
     owner: Side
     phase: Phase
+    mirror: bool = False
+    read_share: float = 0
+    shadow_share: float = 0
+
+
+IDLE_LOOK_SECONDS = 1.0
+"""How often an application that saw no fence row looks for one again."""
+STATE_EXPIRES_SECONDS = 3.0
+"""How long it may go on without having looked; then every write looks for itself."""
 
 
 def decide_owner(source: FenceRow | None, target: FenceRow | None) -> FenceRow | None:

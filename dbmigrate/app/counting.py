@@ -1,0 +1,53 @@
+"""What an instance counts for its reports. Counts begin anew with every phase, because gates judge a phase's own."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import fields, replace
+from typing import Any
+
+from dbmigrate.domain.evidence import LatencyHistogram, ReadCounts, ShadowCounts, WriteCounts
+from dbmigrate.domain.phases import Phase
+
+
+class Counts:
+    """Thread-safe counters of one instance."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._phase: Phase | None = None
+        self._writes = WriteCounts()
+        self._reads = ReadCounts()
+        self._read_shadow: Any = None
+
+    def enter(self, phase: Phase) -> None:
+        """A phase was seen; a new one begins at zero."""
+        with self._lock:
+            if phase is not self._phase:
+                self._phase, self._writes, self._reads = phase, WriteCounts(), ReadCounts()
+
+    def add(self, **more: int) -> None:
+        """Add to the counts of writes or reads by their names, which differ; other names are errors."""
+        with self._lock:
+            names = {each.name for each in fields(WriteCounts)}
+            writes = {name: getattr(self._writes, name) + n for name, n in more.items() if name in names}
+            reads = {name: getattr(self._reads, name) + n for name, n in more.items() if name not in names}
+            self._writes, self._reads = replace(self._writes, **writes), replace(self._reads, **reads)
+
+    def add_latency(self, name: str, seconds: float) -> None:
+        """Add a sample to ``owner_latency`` or ``target_latency``."""
+        with self._lock:
+            histogram: LatencyHistogram = getattr(self._reads, name)
+            self._reads = replace(self._reads, **{name: histogram.with_sample(seconds)})
+
+    def writes(self) -> WriteCounts:
+        """Write transactions since the phase began."""
+        return self._writes
+
+    def reads(self) -> ReadCounts:
+        """Reads since the phase began."""
+        return self._reads
+
+    def shadow(self) -> ShadowCounts:
+        """Shadow reads since the phase began."""
+        return ShadowCounts()

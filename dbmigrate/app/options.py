@@ -1,0 +1,17 @@
+"""What an application may set of the library in its own process. What concerns all instances alike comes with the fence
+row and the migration's configuration instead."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """``strict``: a write whose rows cannot be captured is refused while writes are mirrored, instead of being counted
+    and left to the stream. ``mirror_timeout_seconds``: how long a commit waits for the mirror at most.
+    ``mirror_max_rows``: transactions that touch more rows are left to the stream."""
+
+    strict: bool = False
+    mirror_timeout_seconds: float = 1.0
+    mirror_max_rows: int = 1000

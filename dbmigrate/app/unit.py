@@ -1,0 +1,104 @@
+"""One root transaction of a session: where it reads and writes, and under which fence row.
+
+Apart from the session because a session lives through many of them, and because the engine events that capture and
+mirror writes know connections, not sessions.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from dbmigrate.app.rows import lock_row
+from dbmigrate.domain.errors import TransientError
+from dbmigrate.domain.ownership import FenceRow
+from dbmigrate.domain.routes import Side
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dbmigrate.app.instance import Instance
+
+log = logging.getLogger(__name__)
+
+_MOST_MOVES = 20
+"""How often ownership may change while one transaction begins."""
+
+
+class Unit:
+    """Used by one thread at a time, like the session that it belongs to."""
+
+    def __init__(self, instance: Instance) -> None:
+        self.instance = instance
+        self.row: FenceRow | None = None
+        self.write_side: Side | None = None
+        self.read_side: Side | None = None
+        self.is_mirrored = True
+        self.writes: Any = None
+        self._is_unfenced = False
+
+    # --- where ---
+
+    def begin_writing(self, connect: Callable[[sa.Engine], sa.Connection], *, is_nested: bool) -> Side:
+        """The side that owns the data, for as long as this transaction lasts.
+
+        Its fence row is locked in share mode first, so a switch waits for this transaction, or this transaction for the
+        switch. Waits at most the session's ``innodb_lock_wait_timeout``.
+
+        Raises:
+            TransientError: the owner changed faster than it could be followed.
+        """
+        if self.write_side is not None:
+            return self.write_side
+        if self.instance.enter_unfenced():
+            self._is_unfenced = True
+            self.write_side = Side.SOURCE
+            return self.write_side
+        for _ in range(_MOST_MOVES):
+            if self._take(self.instance.owner, connect, is_nested=is_nested):
+                assert self.write_side is not None
+                return self.write_side
+        raise TransientError(
+            "the owner of the data keeps changing", place="_dbmigrate.fence", hint="run the transaction again"
+        )
+
+    def _take(self, side: Side, connect: Callable[[sa.Engine], sa.Connection], *, is_nested: bool) -> bool:
+        """Lock this side's row; whether the side is the owner."""
+        connection = connect(self.instance.engines[side])
+        row = lock_row(connection, self.instance.migration_id)
+        if row is None and side is Side.TARGET:
+            # The target's row is made after the source's; what is believed came from there.
+            known = self.instance.known
+            if known is not None and known.owner is Side.SOURCE:
+                return False
+            raise TransientError(
+                "the target has no fence row, though it owns the data", place="_dbmigrate.fence",
+                hint="see what `dbmigrate status` says",
+            )  # fmt: skip
+        self.instance.learn(row)
+        known = self.instance.known
+        if row is None or (row.owner is side and (known is None or known.epoch <= row.epoch)):
+            self.row, self.write_side = row, side
+            self.instance.units[connection] = self
+            return True
+        if not is_nested:
+            _release(connection)
+        newest = known if known is not None and known.epoch > row.epoch else row
+        if newest.owner is not side:
+            self.instance.complete(newest.owner, newest)
+        else:
+            self.instance.complete(side, newest)
+        return False
+
+    def end(self) -> None:
+        """The root transaction is over."""
+        if self._is_unfenced:
+            self._is_unfenced = False
+            self.instance.leave_unfenced()
+
+
+def _release(connection: sa.Connection) -> None:
+    """End the database's transaction under SQLAlchemy's: it holds nothing but a lock that others wait for."""
+    connection.dialect.do_rollback(connection.connection)  # type: ignore[arg-type]
