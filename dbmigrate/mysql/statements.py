@@ -88,7 +88,8 @@ def _typing(carried: CarriedColumn) -> tuple[Column, str]:
     return replace(typing, name=carried.destination.name), quote_identifier(origin.name)
 
 
-def _row_literal(route: Route) -> str:
+def build_row_literal(route: Route) -> str:
+    """The SQL expression over the origin that yields a row of the destination, as a literal."""
     typed = [_typing(carried) for carried in route.columns]
     return row_literal_expression([column for column, _ in typed], {column.name: sql for column, sql in typed})
 
@@ -117,7 +118,7 @@ def build_key_span(table: Table) -> str:
 
 def _literals(route: Route, predicate: str) -> str:
     return (
-        f"SELECT COUNT(*), GROUP_CONCAT({_row_literal(route)} SEPARATOR ',') "
+        f"SELECT COUNT(*), GROUP_CONCAT({build_row_literal(route)} SEPARATOR ',') "
         f"FROM {_from(route.origin)} WHERE {_where(predicate, route.where)}"
     )
 

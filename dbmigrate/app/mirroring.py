@@ -1,0 +1,73 @@
+"""When a transaction is mirrored: hooks on the engines, and the decision what is worth it.
+
+Apart from the session because the database's commit happens on a connection, at a moment that no session event marks:
+after the last flush, before the COMMIT is sent.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+from sqlalchemy import event
+
+from dbmigrate.app.mirror import Mirrors, Touched, read_back
+from dbmigrate.app.unit import Unit
+
+if TYPE_CHECKING:
+    from dbmigrate.app.instance import Instance
+
+log = logging.getLogger(__name__)
+
+
+class Mirroring:
+    """Mirrors what the transactions of one instance write."""
+
+    def __init__(self, instance: Instance, mirrors: Mirrors) -> None:
+        self._instance, self._mirrors = instance, mirrors
+        for engine in instance.engines.values():
+            event.listen(engine, "commit", self._before_commit)
+
+    def close(self) -> None:
+        """Mirror no more."""
+        for engine in self._instance.engines.values():
+            event.remove(engine, "commit", self._before_commit)
+        self._mirrors.close()
+
+    def _before_commit(self, connection: sa.Connection) -> None:
+        unit = self._instance.units.get(connection)
+        if isinstance(unit, Unit) and unit.mirror is None:
+            touched = unit.touched()
+            if touched:
+                self._write(connection, unit, touched)
+
+    def _write(self, connection: sa.Connection, unit: Unit, touched: list[Touched]) -> None:
+        assert unit.row is not None
+        counts = self._instance.counts
+        rows = sum(len(one.keys) for one in touched)
+        if rows > self._instance.options.mirror_max_rows or not self._mirrors.breaker.lets_through():
+            counts.add(mirror_skipped=1)
+            return
+        try:
+            batches = read_back(connection, touched)
+        except sa.exc.SQLAlchemyError as fault:
+            log.warning("a transaction's rows cannot be read back for the mirror: %s", type(fault).__name__)
+            counts.add(mirror_failed=1)
+            return
+        unit.mirror = self._mirrors.write(unit.row.owner.other, unit.row.epoch, batches)
+        if unit.mirror is None:
+            counts.add(mirror_failed=1)
+
+    def committed(self, unit: Unit) -> None:
+        """The owner has committed this transaction."""
+        if unit.mirror is not None:
+            mirror, unit.mirror = unit.mirror, None
+            done = self._mirrors.commit(mirror)
+            self._instance.counts.add(**{"mirrored" if done else "mirror_failed": 1})
+
+    def ended(self, unit: Unit) -> None:
+        """The transaction is over; a mirror that is still there was not committed by the owner."""
+        if unit.mirror is not None:
+            mirror, unit.mirror = unit.mirror, None
+            self._mirrors.rollback(mirror)
