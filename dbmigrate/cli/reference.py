@@ -30,9 +30,14 @@ Every transition is one row of `_dbmigrate.transition` on the target, written to
 `dbmigrate status` shows the phase, and what its gate waits for."""
 
 _PHASES_CLOSING = """\
-The phases marked *with an application library* are skipped in this version: `[app] enabled = true` is refused by
-`dbmigrate check`. `contract` and `done` are in the table, but no command leads there yet. A migration that was
-aborted is planned anew by the next `dbmigrate run`: the audit has that step as `aborted` to `plan`.
+The phases marked *with an application library* are skipped unless `[app] enabled = true`. `contract` and `done` are in
+the table, but no command leads there yet. A migration that was aborted is planned anew by the next `dbmigrate run`: the
+audit has that step as `aborted` to `plan`.
+
+What the application does beside its work on the owner follows from the fence row, which exists on both sides and gets a
+new epoch with each phase and each step of `ramp_reads`. Every live instance has acknowledged the epoch before one of
+these phases, `verify` or `cutover` is left. In `cutover` mirrors stop before the first attempt where triggers change
+sides: they would fire on mirrored rows. In `soak` mirrors need `[app] mirror_in_soak`.
 
 What a crash leaves is in [architecture.md](architecture.md#a-crash-at-each-point), what to do in
 [runbook.md](runbook.md)."""
@@ -127,8 +132,8 @@ def render_phases() -> str:
     """``docs/phases.md``: the diagram and the meaning of every phase."""
     table = "\n".join(
         [
-            "| phase | what happens | owner | streaming | left when | a person may |",
-            "|---|---|---|---|---|---|",
+            "| phase | what happens | owner | streaming | the application | left when | a person may |",
+            "|---|---|---|---|---|---|---|",
             *(_phase_row(phase, MEANINGS[phase]) for phase in Phase),
         ]
     )
@@ -139,11 +144,14 @@ def render_phases() -> str:
 def _phase_row(phase: Phase, meaning: PhaseMeaning) -> str:
     summary = meaning.summary + (" *(with an application library)*" if meaning.needs_application else "")
     may = [verb for verb, is_allowed in (("abort", meaning.may_abort), ("revert", meaning.may_revert)) if is_allowed]
+    does = (("mirrors", meaning.mirrors), ("shadow reads", meaning.shadows), ("ramp of reads", meaning.ramps))
+    beside = [what for what, is_done in does if is_done]
     return _row(
         f"`{phase.value}`",
         summary,
         meaning.owner.value if meaning.owner else "unknown",
         meaning.streaming.value if meaning.streaming else "-",
+        ", ".join(beside) or "-",
         "-" if meaning.is_final else meaning.gate,
         ", ".join(may) or "-",
     )

@@ -35,7 +35,7 @@ class Approval(Enum):
 
 
 class FenceKind(Enum):
-    """What holds writers back during the switch. ``app`` and ``hook`` can be written but not yet run."""
+    """What holds writers back during the switch. ``hook`` can be written but not yet run."""
 
     APP = "app"
     READ_ONLY = "read_only"
@@ -204,6 +204,58 @@ class GatesSection(Section):
     min_soak_seconds: float = Field(
         default=0.0, ge=0, description="The way back stays open at least this long after the switch."
     )
+    min_mirrored_writes: int = Field(
+        default=100,
+        ge=0,
+        description="`dual_write` is left after at least so many write transactions were mirrored; until then its "
+        "ratios say nothing.",
+    )
+    max_mirror_failure_ratio: float = Field(
+        default=0.01, ge=0, le=1, description="Of the mirrors that were tried, at most this share failed."
+    )
+    max_write_failure_ratio: float = Field(
+        default=0.001,
+        ge=0,
+        le=1,
+        description="Of the application's write transactions, at most this share failed for a reason of the move.",
+    )
+    max_uncaptured_ratio: float = Field(
+        default=0.05,
+        ge=0,
+        le=1,
+        description="Write statements that the library could not capture, so that only the stream carries them, are at "
+        "most this share of the write transactions.",
+    )
+    min_shadow_samples: int = Field(
+        default=100,
+        ge=0,
+        description="`shadow_read` is left after at least so many reads were repeated on the target and compared.",
+    )
+    max_real_mismatches: int = Field(
+        default=0,
+        ge=0,
+        description="At most so many repeated reads really differed; lag and rows that moved meanwhile do not count.",
+    )
+    min_target_reads: int = Field(
+        default=20,
+        ge=0,
+        description="A share of `ramp_reads` is judged after the target was asked at least so many reads.",
+    )
+    max_read_error_ratio: float = Field(
+        default=0.001,
+        ge=0,
+        le=1,
+        description="Of the reads sent to the target, at most this share failed there (and fell back to the owner).",
+    )
+    max_latency_p95_ratio: float = Field(
+        default=1.5, gt=0, description="95th percentile of the target's answers, divided by the source's."
+    )
+    max_latency_p99_ratio: float = Field(
+        default=2.0, gt=0, description="99th percentile of the target's answers, divided by the source's."
+    )
+    latency_floor_seconds: float = Field(
+        default=0.005, ge=0, description="A percentile below this is fast enough, whatever the ratio."
+    )
 
 
 class CutoverSection(Section):
@@ -215,8 +267,9 @@ class CutoverSection(Section):
     )
     fence: Annotated[FenceKind, Field(strict=False)] = Field(
         default=FenceKind.READ_ONLY,
-        description="What holds writers back during the switch: the server's `read_only`, or `LOCK TABLES` "
-        "on the tables that move. `app` and `hook` are not available in this version: `check` refuses them.",
+        description="What holds writers back during the switch: the server's `read_only`, `LOCK TABLES` on the "
+        "tables that move, or `app`: the application waits for the switch by itself and writes on, on the other side "
+        "(needs `[app] enabled`). `hook` is not available in this version: `check` refuses it.",
     )
     max_write_pause_seconds: float = Field(
         default=1.0, gt=0, le=300, description="Writers wait at most this long; past it the switch is undone."
@@ -232,14 +285,71 @@ class VerifySection(Section):
     workers: int = Field(default=2, ge=1, le=64, description="Chunks compared at the same time.")
 
 
+Percent = Annotated[float, Field(ge=0, le=100)]
+Shares = Annotated[
+    tuple[Annotated[float, Field(gt=0, le=100)], ...],
+    Field(strict=False),
+    Accepts("a list of percentages, each larger than the one before"),
+]
+
+
 class AppSection(Section):
     """The library inside the application."""
 
     enabled: bool = Field(
         default=False,
-        description="Whether the application writes through `dbmigrate.app`. Not available in this version: "
-        "`true` is refused by `check`.",
+        description="Whether the application reads and writes through `dbmigrate.app`. Adds the phases `dual_write`, "
+        "`shadow_read` and `ramp_reads`.",
     )
+    mirror: bool = Field(
+        default=True, description="Whether write transactions also go to the target, before the switch."
+    )
+    mirror_in_soak: bool = Field(
+        default=False,
+        description="Whether they also go to the source, after the switch. The stream back does so anyway.",
+    )
+    strict: bool = Field(
+        default=False, description="Refuse write statements that the library cannot capture, instead of counting them."
+    )
+    shadow_share: Percent = Field(default=10.0, description="Percentage of reads that are repeated on the target.")
+    shadow_threads: int = Field(default=2, ge=1, le=64, description="Repeated reads at the same time, per instance.")
+    shadow_queue: int = Field(
+        default=100, ge=1, le=100_000, description="Reads that wait to be repeated, per instance; more are dropped."
+    )
+    shadow_timeout_seconds: float = Field(
+        default=2.0, gt=0, le=60, description="A repeated read that takes longer is given up."
+    )
+    shadow_may_store_values: bool = Field(
+        default=False,
+        description="Keep the keys of differing rows readable. They may be personal data; otherwise only hashes are kept.",
+    )
+    shadow_ignore: Texts = Field(
+        default=(),
+        description="Columns, as `table.column` with patterns (`*`, `?`), whose differences do not count.",
+        examples=[["sessions.*", "orders.updated_at"]],
+    )
+    read_ramp: Shares = Field(
+        default=(1.0, 5.0, 25.0, 100.0), description="Percentages of reads that the target answers, step by step."
+    )
+    ramp_step_seconds: float = Field(
+        default=60.0, ge=0, description="Each share is held at least this long before the next."
+    )
+    instance_expiry_seconds: float = Field(
+        default=15.0,
+        ge=5,
+        le=3600,
+        description="An instance that has not reported for this long is not waited for any more. If it still lives, "
+        "the fence row holds its writes.",
+    )
+    min_instances: int = Field(
+        default=1, ge=1, le=100_000, description="So many live instances must follow before a phase is left."
+    )
+
+    @model_validator(mode="after")
+    def _require_a_ramp_that_rises(self) -> Self:
+        if not self.read_ramp or list(self.read_ramp) != sorted(set(self.read_ramp)):
+            raise ValueError("read_ramp must name at least one percentage, each larger than the one before")
+        return self
 
 
 class Config(Section):
@@ -262,3 +372,31 @@ class Config(Section):
         if places[0] == places[1]:
             raise ValueError("source and target are the same database")
         return self
+
+    @model_validator(mode="after")
+    def _require_an_application_that_fits(self) -> Self:
+        problems = []
+        if self.cutover.fence is FenceKind.APP and not self.app.enabled:
+            problems.append('[cutover] fence = "app" needs [app] enabled = true')
+        if self.app.enabled:
+            problems += self._find_contradictions(self.app)
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    def _find_contradictions(self, app: AppSection) -> list[str]:
+        problems = []
+        if app.mirror_in_soak and not app.mirror:
+            problems.append("[app] mirror_in_soak needs [app] mirror = true")
+        if app.mirror_in_soak and self.cutover.fence is FenceKind.READ_ONLY:
+            problems.append(
+                '[app] mirror_in_soak cannot write to a source that [cutover] fence = "read_only" keeps closed: '
+                'use fence = "app"'
+            )
+        if not app.mirror and self.gates.min_mirrored_writes:
+            problems.append("with [app] mirror = false nothing is mirrored: set [gates] min_mirrored_writes = 0 as well")
+        if not app.shadow_share and self.gates.min_shadow_samples:
+            problems.append(
+                "with [app] shadow_share = 0 no read is compared: set [gates] min_shadow_samples = 0 as well"
+            )
+        return problems

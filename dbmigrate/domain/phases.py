@@ -39,7 +39,8 @@ class PhaseMeaning:
 
     ``owner`` is the side that takes application writes (None: unknown, a person decides). ``streaming`` is the
     direction in which changes flow, ``needs_application`` marks phases that exist only with an application
-    library. ``next_phase`` is where a passed gate leads.
+    library. ``next_phase`` is where a passed gate leads. What an application does beside its work on the owner:
+    ``mirrors`` its writes to the other side, ``shadows`` a sample of its reads there, ``ramps`` a share of them.
     """
 
     summary: str
@@ -51,6 +52,9 @@ class PhaseMeaning:
     may_revert: bool = False
     needs_application: bool = False
     is_final: bool = False
+    mirrors: bool = False
+    shadows: bool = False
+    ramps: bool = False
 
 
 _SOURCE, _TARGET = Side.SOURCE, Side.TARGET
@@ -77,32 +81,33 @@ MEANINGS: dict[Phase, PhaseMeaning] = {
     Phase.DUAL_WRITE: PhaseMeaning(
         "the application mirrors its writes to the target",
         "enough mirrored writes within the error budget",
-        _SOURCE, _FORWARD, Phase.SHADOW_READ, may_abort=True, needs_application=True,
+        _SOURCE, _FORWARD, Phase.SHADOW_READ, may_abort=True, needs_application=True, mirrors=True,
     ),
     Phase.SHADOW_READ: PhaseMeaning(
         "a sample of reads is repeated on the target and compared",
         "enough samples, no real mismatch, latency within budget",
-        _SOURCE, _FORWARD, Phase.VERIFY, may_abort=True, needs_application=True,
+        _SOURCE, _FORWARD, Phase.VERIFY, may_abort=True, needs_application=True, mirrors=True, shadows=True,
     ),
     Phase.VERIFY: PhaseMeaning(
         "both sides are compared by digests, and what differs by key",
         "a complete, fresh verification without differences",
-        _SOURCE, _FORWARD, Phase.RAMP_READS, may_abort=True,
+        _SOURCE, _FORWARD, Phase.RAMP_READS, may_abort=True, mirrors=True, shadows=True,
     ),
     Phase.RAMP_READS: PhaseMeaning(
         "a growing share of reads is answered by the target",
         "the largest share held without a broken guardrail",
         _SOURCE, _FORWARD, Phase.CUTOVER, may_abort=True, needs_application=True,
+        mirrors=True, shadows=True, ramps=True,
     ),
     Phase.CUTOVER: PhaseMeaning(
         "writes pause, the stream drains, ownership changes sides",
         "approved where configured, verification fresh, and the switch fits its budget",
-        _SOURCE, _FORWARD, Phase.SOAK, may_abort=True,
+        _SOURCE, _FORWARD, Phase.SOAK, may_abort=True, mirrors=True,
     ),
     Phase.SOAK: PhaseMeaning(
         "the target owns the data; the same stream runs backwards so that going back loses nothing",
         "a person ends the way back with `dbmigrate contract`",
-        _TARGET, _REVERSE, Phase.CONTRACT, may_revert=True,
+        _TARGET, _REVERSE, Phase.CONTRACT, may_revert=True, mirrors=True,
     ),
     Phase.REVERTING: PhaseMeaning(
         "the cutover with the roles exchanged",

@@ -9,13 +9,12 @@ chunk is the one exception: it is written by the data session that writes the ro
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.mysql import DATETIME, LONGTEXT, VARCHAR
 from sqlalchemy.pool import QueuePool
 
 from dbmigrate.domain.errors import FatalError, RefusedError
@@ -24,106 +23,91 @@ from dbmigrate.domain.phases import Phase, may_follow
 from dbmigrate.domain.positions import Position
 from dbmigrate.domain.routes import Direction, Side
 from dbmigrate.domain.schema import TableName
+from dbmigrate.mysql.control_tables import ASCII, AT, METADATA, NAME, TEXT, declare_table
+from dbmigrate.mysql.evidence import INSTANCE, MISMATCH
 from dbmigrate.mysql.faults import Retry, translate_fault
 from dbmigrate.mysql.heartbeat import CONTROL_SCHEMA
 from dbmigrate.mysql.identifiers import quote_identifier, quote_string
 from dbmigrate.mysql.sessions import Endpoint
 
-FORMAT_VERSION = 1
+T = TypeVar("T")
+
+FORMAT_VERSION = 2
 """Of the control tables; a program that finds another number refuses by name."""
 
-_metadata = sa.MetaData(schema=CONTROL_SCHEMA)
-_ascii = VARCHAR(64, charset="ascii", collation="ascii_bin")
-_name = VARCHAR(64, charset="utf8mb4", collation="utf8mb4_bin")
-_text = LONGTEXT(charset="utf8mb4", collation="utf8mb4_bin")
-_at = DATETIME(fsp=6)
-
-
-def _table(name: str, *columns: Any) -> sa.Table:
-    return sa.Table(name, _metadata, *columns, mysql_engine="InnoDB", mysql_charset="utf8mb4")
-
-
-_migration = _table(
+_migration = declare_table(
     "migration",
-    sa.Column("id", _ascii, primary_key=True),
+    sa.Column("id", ASCII, primary_key=True),
     sa.Column("format_version", sa.Integer, nullable=False),
-    sa.Column("source", _text, nullable=False),
-    sa.Column("target", _text, nullable=False),
-    sa.Column("phase", _ascii, nullable=False),
+    sa.Column("source", TEXT, nullable=False),
+    sa.Column("target", TEXT, nullable=False),
+    sa.Column("phase", ASCII, nullable=False),
     sa.Column("epoch", sa.BigInteger, nullable=False),
     sa.Column("is_paused", sa.Boolean, nullable=False, server_default="0"),
-    sa.Column("requested", _ascii, nullable=False, server_default=""),
-    sa.Column("configuration", _text, nullable=False),
-    sa.Column("created_at", _at, nullable=False),
-    sa.Column("lease_holder", _name, nullable=False, server_default=""),
+    sa.Column("requested", ASCII, nullable=False, server_default=""),
+    sa.Column("configuration", TEXT, nullable=False),
+    sa.Column("created_at", AT, nullable=False),
+    sa.Column("lease_holder", NAME, nullable=False, server_default=""),
     sa.Column("lease_generation", sa.BigInteger, nullable=False, server_default="0"),
-    sa.Column("lease_since", _at),
-    sa.Column("lease_until", _at),
-    sa.Column("progress", _text, nullable=False),
+    sa.Column("lease_since", AT),
+    sa.Column("lease_until", AT),
+    sa.Column("progress", TEXT, nullable=False),
 )
-_transition = _table(
+_transition = declare_table(
     "transition",
     sa.Column("id", sa.BigInteger, primary_key=True, autoincrement=True),
-    sa.Column("migration_id", _ascii, nullable=False, index=True),
-    sa.Column("at", _at, nullable=False),
+    sa.Column("migration_id", ASCII, nullable=False, index=True),
+    sa.Column("at", AT, nullable=False),
     sa.Column("epoch", sa.BigInteger, nullable=False),
-    sa.Column("from_phase", _ascii, nullable=False),
-    sa.Column("to_phase", _ascii, nullable=False),
-    sa.Column("actor", _name, nullable=False),
-    sa.Column("reason", _text, nullable=False),
+    sa.Column("from_phase", ASCII, nullable=False),
+    sa.Column("to_phase", ASCII, nullable=False),
+    sa.Column("actor", NAME, nullable=False),
+    sa.Column("reason", TEXT, nullable=False),
 )
-_stripe = _table(
+_stripe = declare_table(
     "stripe",
-    sa.Column("migration_id", _ascii, primary_key=True),
-    sa.Column("table_schema", _name, primary_key=True),
-    sa.Column("table_name", _name, primary_key=True),
+    sa.Column("migration_id", ASCII, primary_key=True),
+    sa.Column("table_schema", NAME, primary_key=True),
+    sa.Column("table_name", NAME, primary_key=True),
     sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
-    sa.Column("lower_key", _text),
-    sa.Column("upper_key", _text),
-    sa.Column("cursor_key", _text),
+    sa.Column("lower_key", TEXT),
+    sa.Column("upper_key", TEXT),
+    sa.Column("cursor_key", TEXT),
     sa.Column("copied_rows", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("is_done", sa.Boolean, nullable=False, server_default="0"),
 )
-_checkpoint = _table(
+_checkpoint = declare_table(
     "checkpoint",
-    sa.Column("migration_id", _ascii, primary_key=True),
-    sa.Column("direction", _ascii, primary_key=True),
-    sa.Column("position", _text, nullable=False),
+    sa.Column("migration_id", ASCII, primary_key=True),
+    sa.Column("direction", ASCII, primary_key=True),
+    sa.Column("position", TEXT, nullable=False),
     sa.Column("beat", sa.BigInteger, nullable=False),
-    sa.Column("saved_at", _at, nullable=False),
+    sa.Column("saved_at", AT, nullable=False),
 )
-_evidence = _table(
+_evidence = declare_table(
     "evidence",
     sa.Column("id", sa.BigInteger, primary_key=True, autoincrement=True),
-    sa.Column("migration_id", _ascii, nullable=False, index=True),
-    sa.Column("at", _at, nullable=False),
-    sa.Column("kind", _ascii, nullable=False),
-    sa.Column("content", _text, nullable=False),
+    sa.Column("migration_id", ASCII, nullable=False, index=True),
+    sa.Column("at", AT, nullable=False),
+    sa.Column("kind", ASCII, nullable=False),
+    sa.Column("content", TEXT, nullable=False),
 )
-_approval = _table(
+_approval = declare_table(
     "approval",
     sa.Column("id", sa.BigInteger, primary_key=True, autoincrement=True),
-    sa.Column("migration_id", _ascii, nullable=False, index=True),
-    sa.Column("at", _at, nullable=False),
-    sa.Column("phase", _ascii, nullable=False),
+    sa.Column("migration_id", ASCII, nullable=False, index=True),
+    sa.Column("at", AT, nullable=False),
+    sa.Column("phase", ASCII, nullable=False),
     sa.Column("evidence_id", sa.BigInteger, nullable=False),
-    sa.Column("approver", _name, nullable=False),
+    sa.Column("approver", NAME, nullable=False),
 )
-_instance = _table(
-    "instance",
-    sa.Column("migration_id", _ascii, primary_key=True),
-    sa.Column("instance_id", _ascii, primary_key=True),
-    sa.Column("epoch", sa.BigInteger, nullable=False),
-    sa.Column("seen_at", _at, nullable=False),
-    sa.Column("description", _text, nullable=False),
-)
-_repair = _table(
+_repair = declare_table(
     "repair",
     sa.Column("id", sa.BigInteger, primary_key=True, autoincrement=True),
-    sa.Column("migration_id", _ascii, nullable=False, index=True),
-    sa.Column("table_schema", _name, nullable=False),
-    sa.Column("table_name", _name, nullable=False),
-    sa.Column("row_key", _text, nullable=False),
+    sa.Column("migration_id", ASCII, nullable=False, index=True),
+    sa.Column("table_schema", NAME, nullable=False),
+    sa.Column("table_name", NAME, nullable=False),
+    sa.Column("row_key", TEXT, nullable=False),
 )
 
 
@@ -255,11 +239,19 @@ class ControlStore:
     def _run(self, statement: sa.Executable, *, idempotent: bool = True) -> Sequence[Any]:
         """Execute in a transaction of its own; rows if it returns any."""
 
-        def verb() -> Sequence[Any]:
+        def verb(connection: sa.Connection) -> Sequence[Any]:
+            result = connection.execute(statement)
+            return result.fetchall() if result.returns_rows else (result.rowcount,)
+
+        return self.call(verb, idempotent=idempotent)
+
+    def call(self, work: Callable[[sa.Connection], T], *, idempotent: bool = True) -> T:
+        """Do ``work`` in a transaction of its own."""
+
+        def verb() -> T:
             try:
                 with self._engine.begin() as connection:
-                    result = connection.execute(statement)
-                    return result.fetchall() if result.returns_rows else (result.rowcount,)
+                    return work(connection)
             except sa.exc.DBAPIError as fault:
                 original = fault.orig if isinstance(fault.orig, Exception) else fault
                 raise translate_fault(original, place=self._endpoint.place, doing="a control table") from None
@@ -268,16 +260,31 @@ class ControlStore:
 
     def create_tables(self) -> None:
         """Create schema and tables where they are missing; existing rows stay."""
-        if self.exists():
+        if not self.exists():
+            schema = quote_identifier(CONTROL_SCHEMA)
+            self._run(sa.text(f"CREATE DATABASE IF NOT EXISTS {schema} CHARACTER SET utf8mb4"))
+        elif self._has_format_1():
+            self._run(sa.schema.DropTable(INSTANCE, if_exists=True))  # nothing ever wrote to it
+        elif self._has_table(MISMATCH.name):
             return
-        self._run(sa.text(f"CREATE DATABASE IF NOT EXISTS {quote_identifier(CONTROL_SCHEMA)} CHARACTER SET utf8mb4"))
-        for table in sorted(_metadata.sorted_tables, key=lambda table: table is _migration):  # last: then all are there
+        for table in sorted(METADATA.sorted_tables, key=lambda table: table is _migration):  # last: then all are there
             self._run(sa.schema.CreateTable(table, if_not_exists=True))
+
+    def _has_format_1(self) -> bool:
+        """Whether another, older migration has left its tables here: format 2 added what instances say."""
+        query = (
+            "SELECT COUNT(*) FROM information_schema.columns WHERE table_schema = :s AND table_name = 'instance' "
+            "AND column_name = 'description'"
+        )
+        return bool(self._run(sa.text(query).bindparams(s=CONTROL_SCHEMA))[0][0])
+
+    def _has_table(self, name: str) -> bool:
+        query = "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = :s AND table_name = :t"
+        return bool(self._run(sa.text(query).bindparams(s=CONTROL_SCHEMA, t=name))[0][0])
 
     def exists(self) -> bool:
         """Whether the control tables are there."""
-        query = "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = :s AND table_name = 'migration'"
-        return bool(self._run(sa.text(query).bindparams(s=CONTROL_SCHEMA))[0][0])
+        return self._has_table(_migration.name)
 
     # --- migration ---
 
@@ -332,6 +339,17 @@ class ControlStore:
                 hint="`dbmigrate status` shows the phase; docs/phases.md shows what may follow",
             )  # fmt: skip
 
+        return self._save_transition(state, phase, actor=actor, reason=reason)
+
+    def save_step(self, state: MigrationState, *, actor: str, reason: str) -> MigrationState:
+        """Begin a new epoch within the phase and write its audit row, under the conditions of ``save_phase``.
+
+        Raises:
+            RefusedError: the row has changed meanwhile.
+        """
+        return self._save_transition(state, state.phase, actor=actor, reason=reason)
+
+    def _save_transition(self, state: MigrationState, phase: Phase, *, actor: str, reason: str) -> MigrationState:
         def verb() -> None:
             with self._engine.begin() as connection:
                 changed = connection.execute(
@@ -362,7 +380,8 @@ class ControlStore:
             if (now := self.load_state()) is not None and now.epoch == state.epoch:
                 verb()
         now = self.load_state()
-        if now is None or now.phase is not phase or now.lease_generation != state.lease_generation:
+        is_ours = now is not None and now.epoch == state.epoch + 1 and now.lease_generation == state.lease_generation
+        if now is None or now.phase is not phase or not is_ours:
             raise RefusedError(
                 "the phase changed meanwhile, or another runner has taken over", place=f"migration {self._id}",
                 cause=f"now in {now.phase.value if now else 'no phase'}", hint="run again",
@@ -394,8 +413,8 @@ class ControlStore:
         self._run(_migration.update().where(_migration.c.id == self._id).values(progress=text))
 
     def delete_migration(self) -> None:
-        """Forget stripes and checkpoints (after an abort); audit rows stay."""
-        for table in (_stripe, _checkpoint, _repair, _instance):
+        """Forget stripes, checkpoints and what instances said (after an abort); audit rows stay."""
+        for table in (_stripe, _checkpoint, _repair, INSTANCE, MISMATCH):
             self._run(table.delete().where(table.c.migration_id == self._id))
 
     def restart_migration(self, state: MigrationState, *, actor: str) -> None:

@@ -24,6 +24,8 @@ FENCE_TABLE = TableName(CONTROL_SCHEMA, "fence")
 GUARD_PREFIX = "dbmigrate_guard_"
 GUARD_MESSAGE = "dbmigrate: this database has moved; write to the other server"
 
+_ROW_COLUMNS = ("epoch", "owner", "phase", "mirror", "read_share", "shadow_share")
+
 _CREATE_FENCE = (
     f"CREATE TABLE IF NOT EXISTS {quote_table(FENCE_TABLE)} ("
     "migration_id VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY, "
@@ -86,26 +88,32 @@ def load_fence_row(session: Session, migration_id: str, *, is_final: bool = Fals
     if present != b"1":
         return None
     rows = session.execute(
-        f"SELECT epoch, owner, phase FROM {quote_table(FENCE_TABLE)} WHERE migration_id = {quote_string(migration_id)}"
+        f"SELECT {', '.join(_ROW_COLUMNS)} FROM {quote_table(FENCE_TABLE)} "
+        f"WHERE migration_id = {quote_string(migration_id)}"
         + (" LOCK IN SHARE MODE" if is_final else ""),
         doing="reading the fence row",
     ).rows
     if not rows:
         return None
-    epoch, owner, phase = (value or b"" for value in rows[0])
-    return FenceRow(int(epoch), Side(owner.decode()), Phase(phase.decode()))
+    epoch, owner, phase, mirror, read_share, shadow_share = ((value or b"").decode() for value in rows[0])
+    return FenceRow(
+        int(epoch), Side(owner), Phase(phase), mirror=mirror != "0", read_share=float(read_share),
+        shadow_share=float(shadow_share),
+    )  # fmt: skip
 
 
 def build_fence_save(migration_id: str, row: FenceRow) -> str:
     """The statement that makes a side's row say ``row``, unless it already says something later."""
-    values = f"{row.epoch}, {quote_string(row.owner.value)}, {quote_string(row.phase.value)}"
-    newer = f"epoch <= {row.epoch}"
+    values = (
+        str(row.epoch), quote_string(row.owner.value), quote_string(row.phase.value), str(int(row.mirror)),
+        f"{row.read_share:.2f}", f"{row.shadow_share:.2f}",
+    )  # fmt: skip
+    # The epoch last: assignments are made from left to right, and the conditions before it mean what it was.
+    columns = [*zip(_ROW_COLUMNS, values, strict=True)]
+    newer = ", ".join(f"{name} = IF(epoch <= {row.epoch}, {value}, {name})" for name, value in columns[1:] + columns[:1])
     return (
-        f"INSERT INTO {quote_table(FENCE_TABLE)} (migration_id, epoch, owner, phase) "
-        f"VALUES ({quote_string(migration_id)}, {values}) ON DUPLICATE KEY UPDATE "
-        f"owner = IF({newer}, {quote_string(row.owner.value)}, owner), "
-        f"phase = IF({newer}, {quote_string(row.phase.value)}, phase), "
-        f"epoch = IF({newer}, {row.epoch}, epoch)"
+        f"INSERT INTO {quote_table(FENCE_TABLE)} (migration_id, {', '.join(_ROW_COLUMNS)}) "
+        f"VALUES ({quote_string(migration_id)}, {', '.join(values)}) ON DUPLICATE KEY UPDATE {newer}"
     )
 
 
@@ -143,12 +151,15 @@ def _guard_name(table: TableName, verb: str, migration_id: str) -> str:
 def build_guards(table: TableName, migration_id: str, *, closed_when_owner: Side, account: str) -> tuple[str, ...]:
     """Triggers that refuse writes of everybody but ``account`` while the other side owns the data.
 
-    They read the fence row with a lock, so a writer that waited for ``LOCK TABLES`` to end, or whose snapshot is
-    older than the switch, is refused too. Made before the cutover, dropped when the move is over.
+    They read the fence row with a lock, so a writer that waited for the fence to end, or whose snapshot is older than
+    the switch, is refused too; and the switch, which locks the row, waits for every writer that has passed one. A
+    session whose ``@dbmigrate_epoch`` is the row's epoch passes: mirrored writes of the application library, which
+    has read that row in a transaction that is still open. Made before the cutover, dropped when the move is over.
     """
     condition = (
-        f"SUBSTRING_INDEX(USER(), '@', 1) <> {quote_string(account)} AND (SELECT owner FROM {quote_table(FENCE_TABLE)} "
-        f"WHERE migration_id = {quote_string(migration_id)} LOCK IN SHARE MODE) = {quote_string(closed_when_owner.value)}"
+        f"SUBSTRING_INDEX(USER(), '@', 1) <> {quote_string(account)} AND "
+        f"(SELECT owner = {quote_string(closed_when_owner.value)} AND NOT (epoch <=> @dbmigrate_epoch) "
+        f"FROM {quote_table(FENCE_TABLE)} WHERE migration_id = {quote_string(migration_id)} LOCK IN SHARE MODE)"
     )
     return tuple(
         f"CREATE TRIGGER {quote_identifier(table.schema)}.{quote_identifier(_guard_name(table, verb, migration_id))} "
