@@ -38,7 +38,8 @@ class Counts:
         """Add a sample to ``owner_latency`` or ``target_latency``."""
         with self._lock:
             histogram: LatencyHistogram = getattr(self._reads, name)
-            self._reads = replace(self._reads, **{name: histogram.with_sample(seconds)})
+            more: dict[str, Any] = {name: histogram.with_sample(seconds)}
+            self._reads = replace(self._reads, **more)
 
     def writes(self) -> WriteCounts:
         """Write transactions since the phase began."""

@@ -16,22 +16,33 @@ import threading
 import time
 import uuid
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-
+from dbmigrate.app.bounded import Bounded, InEventLoop, InThreads
 from dbmigrate.app.counting import Counts
+from dbmigrate.app.engines import detached_engine
+from dbmigrate.app.mirror import Mirrors, find_plans
+from dbmigrate.app.mirroring import Mirroring
 from dbmigrate.app.options import Options
+from dbmigrate.app.reading import Latencies
 from dbmigrate.app.rows import complete_row, read_row
 from dbmigrate.domain.errors import AmbiguousError, DbmigrateError
 from dbmigrate.domain.evidence import InstanceReport
 from dbmigrate.domain.ownership import IDLE_LOOK_SECONDS, STATE_EXPIRES_SECONDS, FenceRow, decide_owner
 from dbmigrate.domain.phases import Phase
-from dbmigrate.domain.routes import Side
+from dbmigrate.domain.routes import Direction, Side
+from dbmigrate.domain.schema import TableName
+from dbmigrate.mysql.evidence import remove_instance, save_report
+from dbmigrate.mysql.mirror_plan import MirrorPlan, load_plans
+
+if TYPE_CHECKING:
+    from dbmigrate.app.unit import Unit
 
 log = logging.getLogger(__name__)
 
@@ -70,8 +81,13 @@ class Instance:
         self.engines = {Side.SOURCE: source, Side.TARGET: target}
         self.migration_id, self.options = migration_id, options
         self.counts = Counts()
-        self.units: weakref.WeakKeyDictionary[sa.Connection, object] = weakref.WeakKeyDictionary()
+        self.units: weakref.WeakKeyDictionary[sa.Connection, Unit] = weakref.WeakKeyDictionary()
+        bounded: Bounded = InEventLoop() if is_async else InThreads(options.mirror_threads)
+        self.mirroring = Mirroring(self, Mirrors(self.engines, bounded, timeout_seconds=options.mirror_timeout_seconds))
+        self._latencies = Latencies(self)
         self._is_async, self._clock = is_async, clock
+        self._plans: dict[Direction, dict[TableName, MirrorPlan]] = {}
+        self._plans_phase: Phase | None = None
         self._lock = threading.Lock()
         self._known: Known | None = None
         self._unfenced = 0
@@ -95,6 +111,10 @@ class Instance:
         row = self.known
         return row.owner if row is not None else Side.SOURCE
 
+    def plans(self, owner: Side) -> Mapping[TableName, MirrorPlan]:
+        """How to mirror what is written on this side; nothing until the runner's plans were read."""
+        return self._plans.get(Direction.FORWARD if owner is Side.SOURCE else Direction.REVERSE, {})
+
     def enter_unfenced(self) -> bool:
         """Begin to write without looking at the row, if there was none a moment ago.
 
@@ -102,7 +122,9 @@ class Instance:
         """
         with self._lock:
             known = self._known
-            is_idle = known is not None and known.row is None and self._clock() - known.looked_at < STATE_EXPIRES_SECONDS
+            is_idle = (
+                known is not None and known.row is None and self._clock() - known.looked_at < STATE_EXPIRES_SECONDS
+            )
             self._unfenced += is_idle
             return is_idle
 
@@ -120,9 +142,9 @@ class Instance:
         asked_at = self._clock() if looked_at is None else looked_at
         with self._lock:
             known = self._known
-            if known is not None and known.row is not None and (row is None or row.epoch < known.row.epoch):
-                if not is_both_sides or known.looked_at > asked_at:
-                    return
+            is_newer_known = known is not None and (not is_both_sides or known.looked_at > asked_at)
+            if is_newer_known and _is_before(row, self.known):
+                return
             if known is None or asked_at >= known.looked_at or row != known.row:
                 self._known = Known(row, max(asked_at, known.looked_at) if known is not None else asked_at)
         if row is not None:
@@ -154,6 +176,8 @@ class Instance:
         self._stopping.set()
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout=5)
+        self.mirroring.close()
+        self._latencies.close()
 
     def _run(self) -> None:
         """An async engine's connections belong to an event loop, so the thread has a loop and connections of its own."""
@@ -212,15 +236,26 @@ class Instance:
             return
         if row is not None or Side.SOURCE in rows:
             self.learn(row, asked_at, is_both_sides=len(rows) == 2 or row is None)
+        if row is not None and row.mirror and self._plans_phase is not row.phase:
+            self._load_plans(own[Side.TARGET], row.phase)
+
+    def _load_plans(self, target: sa.Engine, phase: Phase) -> None:
+        try:
+            with target.connect() as connection:
+                self._plans = {
+                    direction: find_plans(load_plans(connection, self.migration_id, direction))
+                    for direction in Direction
+                }
+            self._plans_phase = phase
+        except (sa.exc.SQLAlchemyError, OSError) as fault:
+            log.warning("how to mirror cannot be read: %s", type(fault).__name__)
 
     def _report(self, target: sa.Engine) -> None:
-        from dbmigrate.mysql.evidence import save_report
-
         row = self.known
         if row is None:
             return
         with self._lock:
-            if self._unfenced == 0:
+            if self._unfenced == 0 and (not row.mirror or self._plans_phase is row.phase):
                 self._acknowledged = row.epoch
         report = InstanceReport(
             instance_id=self.instance_id, host=socket.gethostname(), pid=os.getpid(), library_version=_VERSION,
@@ -234,8 +269,6 @@ class Instance:
             log.warning("the report of this instance cannot be saved: %s", type(fault).__name__)
 
     def _leave(self, target: sa.Engine) -> None:
-        from dbmigrate.mysql.evidence import remove_instance
-
         if self.known is None:
             return
         try:
@@ -245,9 +278,5 @@ class Instance:
             log.info("this instance stays registered until it expires")
 
 
-def detached_engine(engine: sa.Engine) -> sa.Engine:
-    """An engine with a pool of its own that connects exactly as the given one does, its ``do_connect`` events included.
-
-    For connections whose session settings are ours, and for threads with an event loop of their own.
-    """
-    return sa.Engine(engine.pool.recreate(), engine.dialect, engine.url)
+def _is_before(row: FenceRow | None, known: FenceRow | None) -> bool:
+    return known is not None and (row is None or row.epoch < known.epoch)

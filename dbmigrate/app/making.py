@@ -68,9 +68,7 @@ def sessionmaker(
     require_engines(source, target)
     require_migration_id(migration_id)
     instance = Instance(source, target, migration_id, options or Options())
-    return orm.sessionmaker(
-        source, class_=combine(class_), dbmigrate_instance=instance, **session_options
-    )
+    return orm.sessionmaker(source, class_=combine(class_), dbmigrate_instance=instance, **session_options)
 
 
 def require_migration_id(migration_id: str) -> None:
@@ -79,8 +77,9 @@ def require_migration_id(migration_id: str) -> None:
     Raises:
         ConfigurationError: it cannot.
     """
-    from dbmigrate.config import MigrationSection
     from pydantic import ValidationError
+
+    from dbmigrate.config import MigrationSection
 
     try:
         MigrationSection(id=migration_id)

@@ -19,7 +19,7 @@ from sqlalchemy import event
 
 from dbmigrate.app.bounded import Bounded
 from dbmigrate.app.breaker import Breaker
-from dbmigrate.app.instance import detached_engine
+from dbmigrate.app.engines import detached_engine
 from dbmigrate.domain.routes import Side
 from dbmigrate.domain.schema import TableName
 from dbmigrate.mysql.mirror_plan import MirrorPlan
@@ -70,8 +70,11 @@ def read_back(connection: sa.Connection, touched: Iterable[Touched]) -> list[Bat
 
 def _read_table(connection: sa.Connection, touched: Touched) -> Batch:
     plan = touched.plan
+    selected: list[sa.ColumnClause[Any]] = [
+        sa.literal_column(sql) for sql in (plan.key_literal, plan.row_literal, _ZONE, _MODE)
+    ]
     statement = (
-        sa.select(*map(sa.literal_column, (plan.key_literal, plan.row_literal, _ZONE, _MODE)))
+        sa.select(*selected)
         .select_from(sa.table(plan.origin.name, *touched.columns, schema=plan.origin.schema))
         .where(_has_keys(touched.columns, touched.keys, spelled_out=plan.spells_keys_out))
     )
@@ -107,9 +110,7 @@ def _has_keys(
         return columns[0].in_([key[0] for key in keys])
     if not spelled_out:
         return sa.tuple_(*columns).in_(keys)
-    return sa.or_(
-        *(sa.and_(*(column == value for column, value in zip(columns, key, strict=True))) for key in keys)
-    )
+    return sa.or_(*(sa.and_(*(column == value for column, value in zip(columns, key, strict=True))) for key in keys))
 
 
 class Mirror:

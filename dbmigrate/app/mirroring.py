@@ -13,10 +13,11 @@ import sqlalchemy as sa
 from sqlalchemy import event
 
 from dbmigrate.app.mirror import Mirrors, Touched, read_back
-from dbmigrate.app.unit import Unit
+from dbmigrate.domain.ownership import FenceRow
 
 if TYPE_CHECKING:
     from dbmigrate.app.instance import Instance
+    from dbmigrate.app.unit import Unit
 
 log = logging.getLogger(__name__)
 
@@ -32,18 +33,21 @@ class Mirroring:
     def close(self) -> None:
         """Mirror no more."""
         for engine in self._instance.engines.values():
-            event.remove(engine, "commit", self._before_commit)
+            if event.contains(engine, "commit", self._before_commit):
+                event.remove(engine, "commit", self._before_commit)
         self._mirrors.close()
 
     def _before_commit(self, connection: sa.Connection) -> None:
         unit = self._instance.units.get(connection)
-        if isinstance(unit, Unit) and unit.mirror is None:
-            touched = unit.touched()
-            if touched:
-                self._write(connection, unit, touched)
+        if unit is None or unit.row is None or unit.mirror is not None:
+            return
+        if connection.engine is not self._instance.engines[unit.row.owner]:
+            return
+        touched = unit.touched()
+        if touched:
+            self._write(connection, unit, unit.row, touched)
 
-    def _write(self, connection: sa.Connection, unit: Unit, touched: list[Touched]) -> None:
-        assert unit.row is not None
+    def _write(self, connection: sa.Connection, unit: Unit, row: FenceRow, touched: list[Touched]) -> None:
         counts = self._instance.counts
         rows = sum(len(one.keys) for one in touched)
         if rows > self._instance.options.mirror_max_rows or not self._mirrors.breaker.lets_through():
@@ -55,7 +59,7 @@ class Mirroring:
             log.warning("a transaction's rows cannot be read back for the mirror: %s", type(fault).__name__)
             counts.add(mirror_failed=1)
             return
-        unit.mirror = self._mirrors.write(unit.row.owner.other, unit.row.epoch, batches)
+        unit.mirror = self._mirrors.write(row.owner.other, row.epoch, batches)
         if unit.mirror is None:
             counts.add(mirror_failed=1)
 

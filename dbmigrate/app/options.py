@@ -10,8 +10,10 @@ from dataclasses import dataclass
 class Options:
     """``strict``: a write whose rows cannot be captured is refused while writes are mirrored, instead of being counted
     and left to the stream. ``mirror_timeout_seconds``: how long a commit waits for the mirror at most.
-    ``mirror_max_rows``: transactions that touch more rows are left to the stream."""
+    ``mirror_max_rows``: transactions that touch more rows are left to the stream. ``mirror_threads``: how many mirrors a
+    process writes at the same time (sync engines only)."""
 
     strict: bool = False
     mirror_timeout_seconds: float = 1.0
     mirror_max_rows: int = 1000
+    mirror_threads: int = 8

@@ -6,6 +6,7 @@ owns the data; what is bound to other engines is left alone.
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -13,12 +14,15 @@ from sqlalchemy import event, orm
 from sqlalchemy.sql.dml import UpdateBase
 from sqlalchemy.sql.selectable import GenerativeSelect
 
+from dbmigrate.app.reading import READ_KEY, choose_read_side, forget_connection
 from dbmigrate.app.unit import Unit
 from dbmigrate.domain.errors import ConfigurationError
 from dbmigrate.domain.routes import Side
 
 if TYPE_CHECKING:
     from dbmigrate.app.instance import Instance
+
+log = logging.getLogger(__name__)
 
 
 class Session(orm.Session):
@@ -37,7 +41,7 @@ class Session(orm.Session):
         self._dbmigrate_unit: Unit | None = None
         dbmigrate_instance.follow()
 
-    def get_bind(  # type: ignore[override]
+    def get_bind(
         self, mapper: Any = None, *, clause: Any = None, bind: Any = None, **options: Any
     ) -> sa.Engine | sa.Connection:
         """The engine of the side that this statement belongs on."""
@@ -52,8 +56,11 @@ class Session(orm.Session):
             return unit.write_side
         if self._flushing or not _only_reads(clause):
             return unit.begin_writing(self._connect, is_nested=self.in_nested_transaction())
+        return self._choose_read_side(unit)
+
+    def _choose_read_side(self, unit: Unit) -> Side:
         if unit.read_side is None:
-            unit.read_side = self.dbmigrate_instance.owner
+            unit.read_side = choose_read_side(self.dbmigrate_instance, self.info.get(READ_KEY))
         return unit.read_side
 
     def _connect(self, engine: sa.Engine) -> sa.Connection:
@@ -83,7 +90,43 @@ def _is_plain_select(text: str) -> bool:
     words = text.lstrip(" \t\r\n(").upper()
     if not words.startswith(("SELECT", "SHOW", "EXPLAIN", "DESC", "WITH", "SET", "VALUES", "TABLE")):
         return False
-    return not any(word in words for word in ("FOR UPDATE", "FOR SHARE", "LOCK IN SHARE", "UPDATE ", "DELETE ", "INSERT "))
+    return not any(
+        word in words for word in ("FOR UPDATE", "FOR SHARE", "LOCK IN SHARE", "UPDATE ", "DELETE ", "INSERT ")
+    )
+
+
+@event.listens_for(Session, "do_orm_execute")
+def _on_execute(state: orm.ORMExecuteState) -> sa.Result[Any] | None:
+    """Answer a read from the target, or from the owner after all."""
+    session = state.session
+    assert isinstance(session, Session)  # noqa: S101  # the event is registered on this class
+    unit, instance = session.dbmigrate_unit(), session.dbmigrate_instance
+    row = instance.known
+    if row is None or row.read_share <= 0 or unit.write_side is not None or not _only_reads(state.statement):
+        return None
+    if session._choose_read_side(unit) is instance.owner:
+        return None
+    try:
+        return state.invoke_statement()
+    except (sa.exc.DBAPIError, sa.exc.TimeoutError) as fault:
+        log.warning("a read failed on the target and goes to the owner: %s", type(fault).__name__)
+        instance.counts.add(fallbacks=1, errors=1)
+    forget_connection(session, instance.engines[Side.TARGET])
+    unit.read_side = instance.owner
+    return state.invoke_statement()
+
+
+@event.listens_for(Session, "after_begin")
+def _after_begin(session: Session, transaction: orm.SessionTransaction, connection: sa.Connection) -> None:
+    if connection.engine in session.dbmigrate_instance.engines.values():
+        session.dbmigrate_instance.units[connection] = session.dbmigrate_unit()
+
+
+@event.listens_for(Session, "after_commit")
+def _after_commit(session: Session) -> None:
+    unit = session._dbmigrate_unit
+    if unit is not None and not session.in_nested_transaction():
+        unit.committed()
 
 
 @event.listens_for(Session, "after_transaction_end")

@@ -7,7 +7,7 @@ mirror writes know connections, not sessions.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from dbmigrate.app.instance import Instance
+    from dbmigrate.app.mirror import Mirror, Touched
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +36,7 @@ class Unit:
         self.row: FenceRow | None = None
         self.write_side: Side | None = None
         self.read_side: Side | None = None
-        self.is_mirrored = True
-        self.writes: Any = None
+        self.mirror: Mirror | None = None
         self._is_unfenced = False
 
     # --- where ---
@@ -57,9 +57,9 @@ class Unit:
             self.write_side = Side.SOURCE
             return self.write_side
         for _ in range(_MOST_MOVES):
-            if self._take(self.instance.owner, connect, is_nested=is_nested):
-                assert self.write_side is not None
-                return self.write_side
+            side = self.instance.owner
+            if self._take(side, connect, is_nested=is_nested):
+                return side
         raise TransientError(
             "the owner of the data keeps changing", place="_dbmigrate.fence", hint="run the transaction again"
         )
@@ -81,7 +81,6 @@ class Unit:
         known = self.instance.known
         if row is None or (row.owner is side and (known is None or known.epoch <= row.epoch)):
             self.row, self.write_side = row, side
-            self.instance.units[connection] = self
             return True
         if not is_nested:
             _release(connection)
@@ -92,8 +91,19 @@ class Unit:
             self.instance.complete(side, newest)
         return False
 
+    def touched(self) -> list[Touched]:
+        """The rows to mirror; none where this transaction is not mirrored."""
+        return []
+
+    def committed(self) -> None:
+        """The owner has committed."""
+        if self.write_side is not None and self.row is not None:
+            self.instance.counts.add(transactions=1)
+            self.instance.mirroring.committed(self)
+
     def end(self) -> None:
         """The root transaction is over."""
+        self.instance.mirroring.ended(self)
         if self._is_unfenced:
             self._is_unfenced = False
             self.instance.leave_unfenced()
@@ -101,4 +111,4 @@ class Unit:
 
 def _release(connection: sa.Connection) -> None:
     """End the database's transaction under SQLAlchemy's: it holds nothing but a lock that others wait for."""
-    connection.dialect.do_rollback(connection.connection)  # type: ignore[arg-type]
+    connection.dialect.do_rollback(connection.connection)

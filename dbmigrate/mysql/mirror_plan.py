@@ -63,9 +63,11 @@ class MirrorPlan:
     def from_json(cls, text: str) -> Self:
         """The inverse of ``to_json``."""
         given: dict[str, Any] = json.loads(text)
-        tables = {name: TableName(**given.pop(name)) for name in ("origin", "destination")}
-        lists = {name: tuple(given.pop(name)) for name in ("columns", "key_columns", "destination_key")}
-        return cls(**tables, **lists, **given)
+        for name in ("origin", "destination"):
+            given[name] = TableName(**given[name])
+        for name in ("columns", "key_columns", "destination_key"):
+            given[name] = tuple(given[name])
+        return cls(**given)
 
 
 def build_mirror_plan(route: Route, *, children: Iterable[Table], has_triggers: bool) -> MirrorPlan:
@@ -95,9 +97,7 @@ def build_mirror_plan(route: Route, *, children: Iterable[Table], has_triggers: 
     )
 
 
-def save_plans(
-    connection: sa.Connection, migration_id: str, direction: Direction, plans: Iterable[MirrorPlan]
-) -> None:
+def save_plans(connection: sa.Connection, migration_id: str, direction: Direction, plans: Iterable[MirrorPlan]) -> None:
     """Replace the plans of one direction, in the caller's transaction."""
     mine = (mirror_plan.c.migration_id == migration_id) & (mirror_plan.c.direction == direction.value)
     connection.execute(sa.delete(mirror_plan).where(mine))

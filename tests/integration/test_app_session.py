@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy import orm
 
 from dbmigrate.app import Options, sessionmaker
+from dbmigrate.app.reading import READ_KEY
 from dbmigrate.domain.errors import ConfigurationError
 from dbmigrate.domain.ownership import FenceRow
 from dbmigrate.domain.phases import Phase
@@ -212,6 +213,52 @@ def test_raw_statements_go_to_the_owner_too(shop: Shop, make: Callable[..., Any]
     with make().begin() as session:
         session.execute(sa.text(statement))
     assert shop.names(Side.SOURCE) == set()
+
+
+def test_a_share_of_readers_reads_the_target_and_keeps_to_it(shop: Shop, make: Callable[..., Any]) -> None:
+    shop.create_fence()
+    shop.save_both(FenceRow(1, Side.SOURCE, Phase.RAMP_READS, read_share=25))
+    for side, database in shop.databases.items():
+        database.execute(f"INSERT INTO item (name) VALUES ('{side.value}')")
+    factory = make()
+    wait_until(lambda: read_by(factory, "anybody") is not None and factory.kw["dbmigrate_instance"].known is not None)
+    answers = {key: read_by(factory, key) for key in range(400)}
+    assert 60 <= sum(answer == "target" for answer in answers.values()) <= 140
+    assert answers == {key: read_by(factory, key) for key in range(400)}
+    counts = factory.kw["dbmigrate_instance"].counts.reads()
+    assert counts.target_latency.samples == counts.target > 100
+
+
+def read_by(factory: Any, key: object) -> Any:
+    with factory(info={READ_KEY: key}) as session:
+        return session.scalar(sa.select(Item.name))
+
+
+def test_a_session_that_has_written_reads_from_the_owner(shop: Shop, make: Callable[..., Any]) -> None:
+    shop.create_fence()
+    shop.save_both(FenceRow(1, Side.SOURCE, Phase.RAMP_READS, read_share=100))
+    factory = make()
+    wait_until(lambda: read_by(factory, 1) is None and factory.kw["dbmigrate_instance"].known is not None)
+    with factory.begin() as session:
+        assert session.scalars(sa.select(Item.name)).all() == []
+        session.add(Item(name="mine"))
+        assert session.scalars(sa.select(Item.name)).all() == ["mine"]
+    assert shop.names(Side.SOURCE) == {"mine"}
+
+
+def test_a_read_that_fails_on_the_target_is_answered_by_the_owner(shop: Shop, make: Callable[..., Any]) -> None:
+    shop.create_fence()
+    shop.save_both(FenceRow(1, Side.SOURCE, Phase.RAMP_READS, read_share=100))
+    shop.pair.source.execute("INSERT INTO item (name) VALUES ('source')")
+    factory = make()
+    wait_until(lambda: read_by(factory, 1) is None)
+    with factory() as session:
+        assert session.scalar(sa.select(sa.func.connection_id())) > 0
+        connection = session.connection(bind_arguments={"bind": shop.engines[Side.TARGET]})
+        shop.pair.target.server.execute(f"KILL {connection.scalar(sa.text('SELECT CONNECTION_ID()'))}")
+        assert session.scalars(sa.select(Item.name)).all() == ["source"]
+        session.commit()
+    assert factory.kw["dbmigrate_instance"].counts.reads().fallbacks == 1
 
 
 @pytest.mark.parametrize("text", ["", "has space", "x" * 80])
