@@ -12,7 +12,7 @@ import logging
 import math
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import Enum
@@ -152,6 +152,13 @@ class Observer(Protocol):
     def phase_entered(self, phase: str) -> None:
         """The migration is in ``phase`` from here on."""
 
+    def application_seen(
+        self, *, instances: int, lagging: int, read_share: float, counts: Mapping[str, Mapping[str, float | None]]
+    ) -> None:
+        """So many live instances report, so many of them have not followed yet, and this is what all of them have
+        counted since the phase began: for ``writes``, ``shadow`` and ``reads``, numbers by name (None: not measured).
+        """
+
 
 class SilentObserver:
     """Hears everything, keeps nothing."""
@@ -180,6 +187,11 @@ class SilentObserver:
     def phase_entered(self, phase: str) -> None:
         """Ignored."""
 
+    def application_seen(
+        self, *, instances: int, lagging: int, read_share: float, counts: Mapping[str, Mapping[str, float | None]]
+    ) -> None:
+        """Ignored."""
+
 
 class Metrics:
     """The observer that Prometheus reads. Each has its own registry: two runs in one process stay apart."""
@@ -197,6 +209,11 @@ class Metrics:
         self._lag_seconds = self._gauge("lag_seconds", "How far the stream is behind; NaN: it cannot be seen")
         self._write_pause_seconds = self._gauge("write_pause_seconds", "Length of the latest write pause")
         self._phase = self._gauge("phase", "1 for the phase the migration is in", ["phase"])
+        self._app_instances = self._gauge("app_instances", "Live application instances", ["follows"])
+        self._app_read_share = self._gauge("app_read_share_percent", "Share of reads that the target answers")
+        self._app_counts = self._gauge(
+            "app_counts", "What live instances have counted since the phase began; latencies in ms", ["of", "what"]
+        )
         self._phases_seen: set[str] = set()
         self._lag_seconds.set(math.nan)
 
@@ -241,6 +258,17 @@ class Metrics:
             self._phase.labels(former).set(0)
         self._phases_seen.add(phase)
         self._phase.labels(phase).set(1)
+
+    def application_seen(
+        self, *, instances: int, lagging: int, read_share: float, counts: Mapping[str, Mapping[str, float | None]]
+    ) -> None:
+        """Set the ``dbmigrate_app_...`` gauges; what was not measured is NaN."""
+        self._app_instances.labels("yes").set(instances - lagging)
+        self._app_instances.labels("not_yet").set(lagging)
+        self._app_read_share.set(read_share)
+        for group, values in counts.items():
+            for name, value in values.items():
+                self._app_counts.labels(group, name).set(math.nan if value is None else value)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from dbmigrate.telemetry import redact
 from dbmigrate.workflow.preflight.finding import Finding, Severity
-from dbmigrate.workflow.status import RunStatus, TableStatus
+from dbmigrate.workflow.status import ApplicationStatus, RunStatus, TableStatus
 
 _COLOURS = {Severity.OBSTACLE: "red", Severity.WARNING: "yellow", Severity.NOTE: "cyan"}
 
@@ -69,6 +69,8 @@ def summarise(status: RunStatus) -> str:
         parts.append(
             f"streaming {status.streaming}: lag {format_seconds(status.lag_seconds)}, backlog {status.backlog_keys:,} keys"
         )
+    if status.application is not None:
+        parts.append(summarise_application(status.application))
     if status.is_paused:
         parts.append("PAUSED")
     if status.waiting_for:
@@ -76,8 +78,34 @@ def summarise(status: RunStatus) -> str:
     return " | ".join(parts)
 
 
+def summarise_application(seen: ApplicationStatus) -> str:
+    """Instances, mirrors, shadow reads and the share of reads, as far as there is something to say."""
+    lagging = sum(one.behind > 0 for one in seen.instances)
+    parts = [f"{len(seen.instances)} instances" + (f" ({lagging} behind)" if lagging else "")]
+    if seen.mirror:
+        parts.append(f"mirrored {seen.writes.get('mirrored', 0):,} writes, {seen.writes.get('mirror_failed', 0):,} failed")
+    if seen.shadow_share:
+        parts.append(
+            f"shadow reads {seen.shadow.get('samples', 0):,}, {seen.shadow.get('real', 0):,} really differ"
+        )
+    if seen.read_share:
+        parts.append(f"{seen.read_share:g} % of reads on the target, {seen.reads.get('fallbacks', 0):,} fell back")
+    return ", ".join(parts)
+
+
+def render_instances(seen: ApplicationStatus, epoch: int) -> RenderableType:
+    """One row a live instance, those that lag first."""
+    table = Table(box=None, pad_edge=False)
+    for heading in ("instance", "host", "pid", "library", "follows epoch", "seen"):
+        table.add_column(heading)
+    for one in sorted(seen.instances, key=lambda one: (-one.behind, one.instance_id)):
+        follows = f"{one.epoch} of {epoch}" if one.behind else str(one.epoch)
+        table.add_row(one.instance_id, one.host, str(one.pid), one.library_version, follows, one.seen_at)
+    return table
+
+
 def render_status(status: RunStatus, *, most_tables: int = 30) -> RenderableType:
-    """The line, and per table rows, rate and ETA; tables still being copied first."""
+    """The line, the application's instances, and per table rows, rate and ETA; tables still being copied first."""
     table = Table(box=None, pad_edge=False)
     for heading in ("table", "rows", "of about", "rows/s", "ETA", "verified"):
         table.add_column(heading, justify="left" if heading == "table" else "right")
@@ -86,7 +114,12 @@ def render_status(status: RunStatus, *, most_tables: int = 30) -> RenderableType
         table.add_row(*_cells(one))
     if len(status.tables) > most_tables:
         table.add_row(f"... and {len(status.tables) - most_tables} more", "", "", "", "", "")
-    return Group(Text(summarise(status)), table) if shown else Text(summarise(status))
+    parts: list[RenderableType] = [Text(summarise(status))]
+    if status.application is not None and status.application.instances:
+        parts.append(render_instances(status.application, status.epoch))
+    if shown:
+        parts.append(table)
+    return Group(*parts)
 
 
 def _cells(one: TableStatus) -> tuple[str, ...]:

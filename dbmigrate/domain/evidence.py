@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from enum import Enum
 from itertools import accumulate
@@ -56,6 +56,10 @@ class LatencyHistogram:
     def merge(self, other: LatencyHistogram) -> Self:
         """Both together."""
         return type(self)(tuple(a + b for a, b in zip(self.counts, other.counts, strict=True)))
+
+    def since(self, earlier: LatencyHistogram) -> Self:
+        """Only the samples that came after ``earlier``, a former state of the same histogram."""
+        return type(self)(tuple(max(0, a - b) for a, b in zip(self.counts, earlier.counts, strict=True)))
 
     def percentile(self, q: float) -> float | None:
         """The time in seconds that ``q`` percent (0 to 100) of the samples did not exceed; None without samples.
@@ -102,6 +106,14 @@ class _Counts:
         for each in fields(self):  # type: ignore[arg-type]  # every subclass is a dataclass
             mine, theirs = getattr(self, each.name), getattr(other, each.name)
             values[each.name] = mine.merge(theirs) if isinstance(mine, LatencyHistogram) else mine + theirs
+        return type(self)(**values)
+
+    def since(self, earlier: Self) -> Self:
+        """Only what was counted after ``earlier``, a former state of the same counts. Never negative."""
+        values: dict[str, Any] = {}
+        for each in fields(self):  # type: ignore[arg-type]
+            mine, theirs = getattr(self, each.name), getattr(earlier, each.name)
+            values[each.name] = mine.since(theirs) if isinstance(mine, LatencyHistogram) else max(0, mine - theirs)
         return type(self)(**values)
 
     def to_json(self) -> dict[str, Any]:
@@ -289,3 +301,27 @@ class EvidenceTotals:
                     totals.reads.merge(report.reads),
                 )
         return totals
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object."""
+        return {name: getattr(self, name).to_json() for name in ("writes", "shadow", "reads")}
+
+
+def count_since(reports: Iterable[InstanceReport], earlier: Iterable[InstanceReport]) -> tuple[InstanceReport, ...]:
+    """The reports with only what each instance has counted since its report in ``earlier``, where it has one.
+
+    An instance that has begun to count anew meanwhile, in another phase, keeps all of its counts.
+    """
+    before = {(report.instance_id, report.phase): report for report in earlier}
+    counted = []
+    for report in reports:
+        start = before.get((report.instance_id, report.phase))
+        if start is not None:
+            report = replace(
+                report,
+                writes=report.writes.since(start.writes),
+                shadow=report.shadow.since(start.shadow),
+                reads=report.reads.since(start.reads),
+            )
+        counted.append(report)
+    return tuple(counted)

@@ -7,12 +7,15 @@ from dbmigrate.domain.routes import Direction, Side
 from dbmigrate.domain.schema import TableName
 from dbmigrate.mysql.fence import drop_control_schema, forget_migration
 from dbmigrate.mysql.identifiers import quote_table
+from dbmigrate.workflow.announcing import forget_rows
 from dbmigrate.workflow.fences import lift_leftovers, remove_guards
 from dbmigrate.workflow.migration import Migration
 from dbmigrate.workflow.phases.cutover import finish_interrupted_switch
 from dbmigrate.workflow.phases.expand import CREATED, load_created_objects, load_created_tables
 from dbmigrate.workflow.phases.plan import was_read_only
 from dbmigrate.workflow.run import Run
+
+LOCK_SECONDS = 1
 
 
 def abort(run: Run) -> Phase:
@@ -31,13 +34,24 @@ def abort(run: Run) -> Phase:
             migration.servers[side], migration.config.cutover.fence, was_read_only=was_read_only(migration, side)
         )
     _drop_created_tables(migration)
-    with migration.source.pool.borrow() as session:
-        forget_migration(session, migration.id)
-        drop_control_schema(session)
-    with migration.target.pool.borrow() as session:
-        forget_migration(session, migration.id)
+    forget_rows(migration)
+    for side in Side:
+        migration.retry.retrying(lambda side=side: _forget(migration, side), idempotent=True)  # type: ignore[misc]
     migration.store.delete_migration()
     return Phase.ABORTED
+
+
+def _forget(migration: Migration, side: Side) -> None:
+    """Remove the control rows of a side, and the source's control schema. The application's write transactions lock
+    the fence row: none of them may wait long behind this, so it is tried often rather than for long."""
+    with migration.servers[side].pool.borrow() as session:
+        session.execute(f"SET SESSION innodb_lock_wait_timeout = {LOCK_SECONDS}, lock_wait_timeout = {LOCK_SECONDS}")
+        try:
+            forget_migration(session, migration.id)
+            if side is Side.SOURCE:
+                drop_control_schema(session)
+        finally:
+            session.execute("SET SESSION innodb_lock_wait_timeout = 10, lock_wait_timeout = 60")
 
 
 def _drop_created_tables(migration: Migration) -> None:

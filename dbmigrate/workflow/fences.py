@@ -1,4 +1,4 @@
-"""The fences for writers that do not know the fence row, as a switch uses them: prepare, close, lift, keep.
+"""The fences as a switch uses them: prepare, close, lift, keep.
 
 Each closes one side for everybody but this program. Closing waits for writers that are in the middle of something;
 the switch limits that wait by its budget.
@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from dbmigrate.config import FenceKind
 from dbmigrate.domain.errors import RefusedError, TransientError
 from dbmigrate.domain.routes import Side
 from dbmigrate.domain.schema import TableName
-from dbmigrate.mysql.activity import OpenTransaction, read_open_transactions
+from dbmigrate.mysql.activity import OpenTransaction, interrupting_after, read_open_transactions
 from dbmigrate.mysql.fence import (
     build_fence_lock,
     build_guard_drop,
@@ -31,6 +31,7 @@ from dbmigrate.mysql.sessions import Session
 log = logging.getLogger(__name__)
 
 GUARD_WAIT_SECONDS = 1
+MOST_NAMED = 3
 
 
 class Fence(Protocol):
@@ -52,6 +53,10 @@ class Fence(Protocol):
     def keep(self, session: Session) -> None:
         """Ownership has changed: leave this side closed to everybody else, and release who waits."""
 
+    def wait_for_mirrors(self, seconds: float) -> None:
+        """On the closed side nothing can begin any more: wait until what its writers mirror to the other side is
+        decided there, too."""
+
     def open_other(self, other: Server) -> None:
         """Let writers in on the side that owns the data now."""
 
@@ -59,8 +64,9 @@ class Fence(Protocol):
 class ReadOnlyFence:
     """``SET GLOBAL read_only``: the whole server refuses ordinary accounts, at COMMIT at the latest."""
 
-    def __init__(self, migration_id: str, server: Server) -> None:
+    def __init__(self, migration_id: str, server: Server, other: Server) -> None:
         self._migration_id = migration_id
+        self._other = other
         self._is_mariadb = server.version.is_mariadb
 
     def prepare(self) -> None:
@@ -78,6 +84,9 @@ class ReadOnlyFence:
         found = [one for one in read_open_transactions(session) if one.rows_changed]
         return tuple(one for one in found if not self._is_mariadb or one.seconds >= 1 or not one.connection_id)
 
+    def wait_for_mirrors(self, seconds: float) -> None:
+        _await_mirrors(self._other, self._migration_id, seconds)
+
     def lift(self, session: Session) -> None:
         session.execute("ROLLBACK")
         session.execute(build_read_only(False), doing="lifting read_only")
@@ -94,33 +103,16 @@ class LockTablesFence:
     """``LOCK TABLES ... READ`` for the pause, and guard triggers that refuse writers from the switch on."""
 
     def __init__(
-        self, migration_id: str, server: Server, tables: Sequence[TableName], *, closed_when_owner: Side, account: str
+        self, migration_id: str, server: Server, other: Server, tables: Sequence[TableName], *, closed_when_owner: Side
     ) -> None:
         self._migration_id = migration_id
-        self._server = server
+        self._server, self._other = server, other
         self._tables = tables
         self._closed_when_owner = closed_when_owner
-        self._account = account
 
     def prepare(self) -> None:
         """Arm the guards: they let everybody pass until the fence row names the other owner."""
-        with self._server.pool.borrow() as session:
-            # A trigger waits for the table's open transactions, and whoever comes later waits behind it.
-            session.execute(f"SET SESSION lock_wait_timeout = {GUARD_WAIT_SECONDS}")
-            present = set().union(*(read_guards(session, schema) for schema in {t.schema for t in self._tables}))
-            try:
-                for table in self._tables:
-                    self._arm(session, table, present)
-            finally:
-                session.execute("SET SESSION lock_wait_timeout = 60")
-
-    def _arm(self, session: Session, table: TableName, present: set[str]) -> None:
-        for statement in build_guards(
-            table, self._migration_id, closed_when_owner=self._closed_when_owner, account=self._account
-        ):
-            name = statement.split("`.`", 1)[1].split("`", 1)[0]
-            if name not in present:
-                session.execute(statement, doing=f"arming {table}")
+        arm_guards(self._server, self._tables, self._migration_id, closed_when_owner=self._closed_when_owner)
 
     def close(self, session: Session) -> None:
         # START TRANSACTION would release the table locks; with autocommit off the fence row can still be committed.
@@ -129,6 +121,9 @@ class LockTablesFence:
 
     def find_unfinished(self, session: Session) -> tuple[OpenTransaction, ...]:
         return ()  # the locks were granted after all of them
+
+    def wait_for_mirrors(self, seconds: float) -> None:
+        _await_mirrors(self._other, self._migration_id, seconds)
 
     def lift(self, session: Session) -> None:
         session.execute("ROLLBACK")
@@ -143,22 +138,115 @@ class LockTablesFence:
         """The other side's guards look at its fence row, which names it as the owner."""
 
 
+class AppFence:
+    """The fence row itself: every write transaction of the application library begins by locking it, in share mode.
+
+    Writers that do not know the row meet the guard triggers, which lock it as well: so whoever holds the row
+    exclusively knows that no writer is in the middle of something, and none begins. The other side's guards are armed
+    before, too, so that nobody writes there unnoticed, and so that nothing is left to do there once the switch is
+    committed: the application may complete it by itself.
+    """
+
+    def __init__(
+        self, migration_id: str, sides: Mapping[Side, Server], tables: Mapping[Side, Sequence[TableName]], *, giving: Side
+    ) -> None:
+        self._migration_id = migration_id
+        self._sides = sides
+        self._tables = tables
+        self._giving = giving
+
+    def prepare(self) -> None:
+        """Arm the guards of both sides."""
+        for side, server in self._sides.items():
+            arm_guards(server, self._tables[side], self._migration_id, closed_when_owner=side.other)
+
+    def close(self, session: Session) -> None:
+        session.execute("START TRANSACTION")
+        session.execute(build_fence_lock(self._migration_id), doing="locking the fence row")
+
+    def find_unfinished(self, session: Session) -> tuple[OpenTransaction, ...]:
+        # XA transactions that are prepared need not hold the row any more: MariaDB gives shared locks up at XA PREPARE,
+        # and both flavours do where the server was restarted since. They cannot be told from others while their session
+        # lives.
+        found = [one for one in read_open_transactions(session) if one.rows_changed]
+        may_be_prepared = self._sides[self._giving].version.is_mariadb and bool(session.execute("XA RECOVER").rows)
+        return tuple(one for one in found if may_be_prepared or not one.connection_id)
+
+    def wait_for_mirrors(self, seconds: float) -> None:
+        _await_mirrors(self._sides[self._giving.other], self._migration_id, seconds)
+
+    def lift(self, session: Session) -> None:
+        session.execute("ROLLBACK")
+
+    def keep(self, session: Session) -> None:
+        """The guards look at this side's fence row, which names the other owner."""
+
+    def open_other(self, other: Server) -> None:
+        """The other side's guards look at its fence row, which names it as the owner."""
+
+
+def _await_mirrors(other: Server, migration_id: str, seconds: float) -> None:
+    """Mirrors hold the other side's row in share mode until they are decided.
+
+    Raises:
+        TransientError: one takes longer; those that may be it are named.
+    """
+    with other.pool.borrow() as session:
+        try:
+            with interrupting_after(seconds, other.pool, session):
+                session.execute(build_fence_lock(migration_id), doing="waiting for mirrored writes")
+        except TransientError as waited:
+            found = read_open_transactions(session, at_least_seconds=int(seconds))
+            raise TransientError(
+                "mirrored writes are not decided on the side that takes over", place=other.place,
+                cause="; ".join(map(str, found[:MOST_NAMED])) or waited.message, hint="it is tried again",
+            ) from waited  # fmt: skip
+
+
+def arm_guards(
+    server: Server, tables: Sequence[TableName], migration_id: str, *, closed_when_owner: Side
+) -> None:
+    """Create the guard triggers that are missing.
+
+    Raises:
+        RolledBackError: a table is in use for longer than others can be made to wait behind the trigger.
+    """
+    account = server.endpoint.section.user
+    with server.pool.borrow() as session:
+        # A trigger waits for the table's open transactions, and whoever comes later waits behind it.
+        session.execute(f"SET SESSION lock_wait_timeout = {GUARD_WAIT_SECONDS}")
+        present = set().union(*(read_guards(session, schema) for schema in {t.schema for t in tables}))
+        try:
+            for table in tables:
+                for statement in build_guards(
+                    table, migration_id, closed_when_owner=closed_when_owner, account=account
+                ):
+                    name = statement.split("`.`", 1)[1].split("`", 1)[0]
+                    if name not in present:
+                        session.execute(statement, doing=f"arming {table}")
+        finally:
+            session.execute("SET SESSION lock_wait_timeout = 60")
+
+
 def build_fence(
-    kind: FenceKind, migration_id: str, server: Server, tables: Sequence[TableName], *, gives_up_to: Side
-) -> Fence:
-    """The configured fence for the side that gives up ownership to ``gives_up_to``.
+    kind: FenceKind, migration_id: str, sides: Mapping[Side, Server], tables: Mapping[Side, Sequence[TableName]], *,
+    giving: Side,
+) -> Fence:  # fmt: skip
+    """The configured fence for the side that gives up ownership.
 
     Raises:
         RefusedError: a fence that this version cannot run.
     """
+    if kind is FenceKind.APP:
+        return AppFence(migration_id, sides, tables, giving=giving)
+    server, other = sides[giving], sides[giving.other]
     if kind is FenceKind.READ_ONLY:
-        return ReadOnlyFence(migration_id, server)
+        return ReadOnlyFence(migration_id, server, other)
     if kind is FenceKind.LOCK_TABLES:
-        account = server.endpoint.section.user
-        return LockTablesFence(migration_id, server, tables, closed_when_owner=gives_up_to, account=account)
+        return LockTablesFence(migration_id, server, other, tables[giving], closed_when_owner=giving.other)
     raise RefusedError(
         f'the fence "{kind.value}" is not available in this version', place="[cutover] fence",
-        hint='use "read_only" or "lock_tables"',
+        hint='use "app", "read_only" or "lock_tables"',
     )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from dbmigrate.copying.copier import Copier
 from dbmigrate.domain.errors import FatalError, RefusedError
+from dbmigrate.domain.ownership import FenceRow
 from dbmigrate.domain.phases import MEANINGS, Phase
 from dbmigrate.domain.routes import Direction
 from dbmigrate.domain.schema import TableName
@@ -21,7 +22,7 @@ from dbmigrate.streaming.stream import Stream
 from dbmigrate.verifying.verifier import Verifier
 from dbmigrate.workflow.drift import require_same_definitions
 from dbmigrate.workflow.migration import Migration
-from dbmigrate.workflow.status import RunStatus, TableStatus
+from dbmigrate.workflow.status import ApplicationStatus, RunStatus, TableStatus
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +35,8 @@ class Run:
     """One runner at work. Written by the runner's thread, read by the keeper's.
 
     ``has_verified``: this runner has seen a clean verification, so it knows every key flushed since. What an earlier
-    runner flushed is not known, and a new verification is due.
+    runner flushed is not known, and a new verification is due. ``row`` is the fence row as this runner announced it
+    last, ``passed_because`` what the gate that has just passed said, for the audit.
     """
 
     migration: Migration
@@ -49,6 +51,9 @@ class Run:
     requested: str = ""
     max_lag_seconds: float = 0.0
     has_verified: bool = False
+    row: FenceRow | None = None
+    passed_because: str = ""
+    application: ApplicationStatus | None = None
     interrupted: threading.Event = field(default_factory=threading.Event)
     _rates: dict[TableName, deque[tuple[float, int]]] = field(default_factory=dict)
     _rates_lock: threading.Lock = field(default_factory=threading.Lock)
@@ -163,6 +168,7 @@ class Run:
             keys_flushed=self._flushed_before + (status.keys_flushed if status else 0), position=str(status.position) if status else "",
             rows_copied=sum(t.rows for t in tables), waiting_for=self.waiting_for or self.migration.throttle.reason,
             is_paused=self.migration.throttle.is_paused, holder=self.actor, tables=tables,
+            application=self.application,
         )  # fmt: skip
 
     def _read_tables(self) -> tuple[TableStatus, ...]:

@@ -17,15 +17,17 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from dbmigrate.domain.errors import AmbiguousError, DbmigrateError, FatalError, RefusedError
-from dbmigrate.domain.ownership import FenceRow, decide_owner
+from dbmigrate.domain.ownership import decide_owner
 from dbmigrate.domain.phases import MEANINGS, Phase, path_to
 from dbmigrate.domain.routes import Side
 from dbmigrate.mysql.binlog import PositionLost
 from dbmigrate.mysql.control import MigrationState
 from dbmigrate.mysql.faults import ServerRefusedError
-from dbmigrate.mysql.fence import build_fence_save, create_fence_tables, load_fence_row
+from dbmigrate.mysql.fence import create_fence_tables, load_fence_row
 from dbmigrate.streaming.stream import Stream
 from dbmigrate.workflow.abort import abort
+from dbmigrate.workflow.announcing import announce_state, ensure_announced
+from dbmigrate.workflow.instances import read_application_status
 from dbmigrate.workflow.migration import Migration
 from dbmigrate.workflow.phases import WORK
 from dbmigrate.workflow.phases.expand import CREATED
@@ -210,6 +212,8 @@ class Runner:
             work = WORK.get(run.state.phase)
             if work is None:
                 return
+            if not self._has_announced(run):
+                continue
             try:
                 following = work(run)
             except PositionLost as lost:
@@ -232,9 +236,17 @@ class Runner:
             if self._goes_back(left, following):
                 self._enter(run, following, "the evidence is not fresh enough: verify again")
                 continue
-            self._enter(run, following, f"the gate of {left.value} has passed")
+            because = f": {run.passed_because}" if run.passed_because else ""
+            self._enter(run, following, f"the gate of {left.value} has passed{because}")
             if left is self._until:
                 return
+
+    def _has_announced(self, run: Run) -> bool:
+        """Whether the application can see this phase, which a runner that died may not have told it.
+
+        Where an interrupted switch has to be finished first, the phase's own work says it.
+        """
+        return run.state.phase in (Phase.CUTOVER, Phase.REVERTING) or ensure_announced(run)
 
     @staticmethod
     def _goes_back(left: Phase, following: Phase) -> bool:
@@ -256,22 +268,11 @@ class Runner:
     def _enter(self, run: Run, phase: Phase, reason: str) -> None:
         """Record the transition, then show it in both fence rows, the owner's first."""
         run.state = self._migration.store.save_phase(run.state, phase, actor=self._actor, reason=reason)
-        self._save_fence_rows(run.state)
+        run.passed_because = ""
         self._migration.around.observer.phase_entered(phase.value)
-        run.waiting_for = ""
         log.info("phase %s: %s", phase.value, reason)
-
-    def _save_fence_rows(self, state: MigrationState) -> None:
-        owner = MEANINGS[state.phase].owner
-        if owner is None or state.phase is Phase.ABORTED:
-            return
-        row = FenceRow(state.epoch, owner, state.phase)
-        for side in (owner, owner.other):
-            self._migration.retry.retrying(lambda side=side: self._save_fence_row(side, row), idempotent=True)  # type: ignore[misc]
-
-    def _save_fence_row(self, side: Side, row: FenceRow) -> None:
-        with self._migration.servers[side].pool.borrow() as session:
-            session.execute(build_fence_save(self._migration.id, row), doing="the fence row")
+        announce_state(run)
+        run.waiting_for = ""
 
     def _hold(self, run: Run, unknown: AmbiguousError) -> None:
         if Phase.HELD in {run.state.phase} or not MEANINGS[run.state.phase].owner:
@@ -350,7 +351,14 @@ class Runner:
             run.requested = state.requested
             run.interrupt()
         self._migration.throttle.is_paused = state.is_paused
+        run.application = read_application_status(run)
         self._migration.store.save_progress(run.read_status().to_json())
+        if run.application is not None:
+            seen = run.application
+            self._migration.around.observer.application_seen(
+                instances=len(seen.instances), lagging=sum(one.behind > 0 for one in seen.instances),
+                read_share=seen.read_share, counts={"writes": seen.writes, "shadow": seen.shadow, "reads": seen.reads},
+            )  # fmt: skip
         stream = run.stream
         if stream is None:
             return

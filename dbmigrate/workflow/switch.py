@@ -13,8 +13,8 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
 from dbmigrate.domain.errors import ConfigurationError, DbmigrateError, FatalError, RefusedError, TransientError
-from dbmigrate.domain.ownership import FenceRow
-from dbmigrate.domain.phases import MEANINGS, Phase
+from dbmigrate.domain.ownership import FenceRow, row_for
+from dbmigrate.domain.phases import Phase
 from dbmigrate.domain.routes import Direction, Side
 from dbmigrate.domain.schema import ObjectKind, TableName
 from dbmigrate.mysql.activity import end_connection, interrupting_after, read_open_transactions
@@ -23,6 +23,7 @@ from dbmigrate.mysql.faults import RolledBackError
 from dbmigrate.mysql.fence import build_fence_lock, build_fence_save, load_fence_row
 from dbmigrate.mysql.sessions import WAIT_TIMEOUT_SECONDS, Session
 from dbmigrate.streaming.stream import Stream
+from dbmigrate.workflow.announcing import build_application_settings
 from dbmigrate.workflow.carrying import (
     Program,
     build_programs,
@@ -108,7 +109,10 @@ class Switch:
     def _open_silent(self, longer: int) -> Session:
         """A session that may say nothing for as long as the pause takes."""
         session = self._origin.pool.open()
-        session.execute(f"SET SESSION wait_timeout = {WAIT_TIMEOUT_SECONDS + int(self._budget) + longer}")
+        session.execute(
+            f"SET SESSION wait_timeout = {WAIT_TIMEOUT_SECONDS + int(self._budget) + longer}, "
+            f"innodb_lock_wait_timeout = {int(self._budget) + 10}"
+        )
         return session
 
     def _require_tenure(self) -> None:
@@ -133,6 +137,8 @@ class Switch:
         self._began = self._clock()
         try:
             self._timed("fence", lambda: self._close(session, fence))
+            if self._migration.config.app.enabled:
+                self._bounded("mirrors", lambda: fence.wait_for_mirrors(self._remaining()))
             self._bounded("drain", lambda: self._stream.drain(timeout_seconds=self._remaining()))
             self._bounded("verify", self._verify)
             self._bounded("carry", self._carry)
@@ -199,8 +205,8 @@ class Switch:
             require_same_definitions(self._migration)  # a table that is new is not in the stream
         self._programs = self._load_programs()
         fence = build_fence(
-            self._migration.config.cutover.fence, self._migration.id, self._origin,
-            self._migration.table_names(self._giving), gives_up_to=self._taking,
+            self._migration.config.cutover.fence, self._migration.id, self._migration.servers,
+            {side: self._migration.table_names(side) for side in Side}, giving=self._giving,
         )  # fmt: skip
         self._arm(fence)
         if self._programs:
@@ -306,9 +312,9 @@ class Switch:
     @property
     def _next_row(self) -> FenceRow:
         phase = Phase.SOAK if self._taking is Side.TARGET else Phase.CATCH_UP
-        owner = MEANINGS[phase].owner
-        assert owner is self._taking  # noqa: S101  # the table of meanings and the direction agree
-        return FenceRow(self._state.epoch + 1, self._taking, phase)
+        row = row_for(phase, self._state.epoch + 1, build_application_settings(self._migration))
+        assert row is not None and row.owner is self._taking  # noqa: S101, PT018  # the meanings and the direction agree
+        return row
 
     def _commit_giving(self, session: Session) -> None:
         session.execute(build_fence_save(self._migration.id, self._next_row), doing="handing over ownership")

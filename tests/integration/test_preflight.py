@@ -86,8 +86,6 @@ CASES = (
     Case("an account that passes read_only", "read_only_bypass", Severity.WARNING, "seller", place="source",
          remedy="lock_tables",
          source=[ORDERS, "CREATE USER seller@'%'", "GRANT READ ONLY ADMIN ON *.* TO seller@'%'"]),
-    Case("the library", "availability", Severity.OBSTACLE, "application library", place="[app] enabled",
-         remedy="enabled = false", text="[app]\nenabled = true\n"),
     Case("a fence of later", "availability", Severity.OBSTACLE, '"hook" is not part', place="[cutover] fence",
          remedy="read_only", text='[cutover]\nfence = "hook"\n'),
     Case("a limit nobody watches", "availability", Severity.OBSTACLE, "watching replicas",

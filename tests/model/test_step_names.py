@@ -11,6 +11,7 @@ TIMED = re.compile(r'self\._(?:timed|bounded)\("([a-z_]+)"')
 OF_THE_MODEL = re.compile(r'yield "((?:flush|copy|stream|switch)\.[a-z_.]+)"')
 NOT_MODELLED = {
     "switch.verify", "switch.carry", "switch.commit",  # left out, or split into what server and client do
+    "switch.mirrors",  # of the application library
     "flush.batch.written", "copy.chunk.written", "stream.delivered", "verify.range.compared",
 }  # fmt: skip
 

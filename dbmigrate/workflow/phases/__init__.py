@@ -9,7 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from dbmigrate.domain.phases import Phase
-from dbmigrate.workflow.phases import catch_up, copy, cutover, expand, plan, revert, soak, verify
+from dbmigrate.workflow.phases import (
+    catch_up,
+    copy,
+    cutover,
+    dual_write,
+    expand,
+    plan,
+    ramp_reads,
+    revert,
+    shadow_read,
+    soak,
+    verify,
+)
 from dbmigrate.workflow.run import Run
 
 WORK: dict[Phase, Callable[[Run], Phase | None]] = {
@@ -17,7 +29,10 @@ WORK: dict[Phase, Callable[[Run], Phase | None]] = {
     Phase.EXPAND: expand.work,
     Phase.COPY: copy.work,
     Phase.CATCH_UP: catch_up.work,
+    Phase.DUAL_WRITE: dual_write.work,
+    Phase.SHADOW_READ: shadow_read.work,
     Phase.VERIFY: verify.work,
+    Phase.RAMP_READS: ramp_reads.work,
     Phase.CUTOVER: cutover.work,
     Phase.SOAK: soak.work,
     Phase.REVERTING: revert.work,

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import logging
 
-from dbmigrate.config import Approval
+from dbmigrate.config import Approval, FenceKind
 from dbmigrate.domain.errors import RefusedError, TransientError
 from dbmigrate.domain.ownership import FenceRow, decide_owner
 from dbmigrate.domain.phases import Phase
 from dbmigrate.domain.routes import Direction, Side
-from dbmigrate.mysql.fence import build_fence_save, load_fence_row
+from dbmigrate.domain.schema import ObjectKind
+from dbmigrate.mysql.fence import GUARD_PREFIX, build_fence_save, load_fence_row
+from dbmigrate.workflow.announcing import announce_step, ensure_announced
 from dbmigrate.workflow.carrying import enable_events, load_programs
 from dbmigrate.workflow.fences import build_fence, lift_leftovers
 from dbmigrate.workflow.gates import GateResult, judge_approval, judge_verification
+from dbmigrate.workflow.instances import await_followers
 from dbmigrate.workflow.migration import Migration
 from dbmigrate.workflow.phases.expand import follow_objects
 from dbmigrate.workflow.phases.plan import was_read_only
@@ -31,6 +34,8 @@ def work(run: Run) -> Phase | None:
     """
     if finish_interrupted_switch(run, Direction.FORWARD):
         return Phase.SOAK
+    if not ensure_announced(run):
+        return None
     run.ensure_stream(Direction.FORWARD)
     while not run.should_stop:
         freshness = judge_freshness(run)
@@ -80,7 +85,7 @@ def switch_within_attempts(run: Run, direction: Direction) -> SwitchReport | Non
     cutover = run.migration.config.cutover
     last: TransientError | None = None
     for attempt in range(1, cutover.max_attempts + 1):
-        if run.should_stop:
+        if run.should_stop or not _is_application_ready(run, direction):
             return None
         stream = run.ensure_stream(direction)
         run.waiting_for = f"switching, attempt {attempt} of {cutover.max_attempts}"
@@ -98,6 +103,30 @@ def switch_within_attempts(run: Run, direction: Direction) -> SwitchReport | Non
         cause=(last.cause or last.message) if last else "", hint="let a transaction that is named end, or KILL its "
         "connection, and run again when the server is calmer, or allow a longer [cutover] max_write_pause_seconds",
     )  # fmt: skip
+
+
+def _is_application_ready(run: Run, direction: Direction) -> bool:
+    """Wait until the application can bear a switch; False when asked to stop.
+
+    Going back never waits for more than the instances that live: where none does, none has to follow.
+    """
+    # Triggers are created while the giving side is closed, and stay for a moment should the attempt be undone, or its
+    # runner die: a mirrored row would fire them, and what they then write would be on one side only.
+    must_pause = run.row is not None and run.row.mirror and _moves_triggers(run.migration)
+    if must_pause and not announce_step(run, "mirrors pause: triggers are about to change sides", mirror=False):
+        return False
+    return await_followers(
+        run, min_instances=None if direction is Direction.FORWARD else 0,
+        for_a_switch=run.migration.config.cutover.fence is FenceKind.APP,
+    )  # fmt: skip
+
+
+def _moves_triggers(migration: Migration) -> bool:
+    moving = set(migration.table_names(Side.SOURCE))
+    return any(
+        stored.table in moving and not stored.name.name.startswith(GUARD_PREFIX)
+        for stored in migration.read_schema(Side.SOURCE, anew=True).of_kind(ObjectKind.TRIGGER)
+    )
 
 
 def _load_final_row(migration: Migration, side: Side) -> FenceRow | None:
@@ -123,8 +152,8 @@ def finish_interrupted_switch(run: Run, direction: Direction) -> bool:
         with migration.servers[taking].pool.borrow() as session:
             session.execute(build_fence_save(migration.id, row), doing="taking over ownership")
         fence = build_fence(
-            migration.config.cutover.fence, migration.id, migration.servers[giving], migration.table_names(giving),
-            gives_up_to=taking,
+            migration.config.cutover.fence, migration.id, migration.servers,
+            {side: migration.table_names(side) for side in Side}, giving=giving,
         )  # fmt: skip
         fence.open_other(migration.servers[taking])
         settle_after_switch(migration, giving, programs)

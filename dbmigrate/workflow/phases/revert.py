@@ -5,6 +5,7 @@ from __future__ import annotations
 from dbmigrate.domain.errors import RefusedError
 from dbmigrate.domain.phases import Phase
 from dbmigrate.domain.routes import Direction
+from dbmigrate.workflow.announcing import ensure_announced
 from dbmigrate.workflow.differences import DifferencesFoundError
 from dbmigrate.workflow.phases.cutover import finish_interrupted_switch, switch_within_attempts
 from dbmigrate.workflow.phases.verify import must_repair, verify_completely
@@ -21,6 +22,8 @@ def work(run: Run) -> Phase | None:
     """
     if finish_interrupted_switch(run, Direction.REVERSE):
         return Phase.CATCH_UP
+    if not ensure_announced(run):
+        return None
     _, problems = run.migration.build_routes(Direction.REVERSE)
     if problems:
         raise RefusedError(

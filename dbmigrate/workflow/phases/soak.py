@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dbmigrate.domain.ownership import mirrors_back
 from dbmigrate.domain.phases import Phase
 from dbmigrate.domain.routes import Direction
+from dbmigrate.workflow.announcing import announce_step, build_application_settings
 from dbmigrate.workflow.differences import DifferencesFoundError
 from dbmigrate.workflow.fences import keep_closed
 from dbmigrate.workflow.gates import judge_soak
@@ -23,6 +25,8 @@ def work(run: Run) -> Phase | None:
             run.wait(0.5, reason=f"no way back: {problems[0].table}: {problems[0].message}")
         return None
     stream = run.ensure_stream(Direction.REVERSE)
+    if not _mirror_back(run):
+        return None
     if must_repair(run, Direction.REVERSE):
         result = verify_completely(run, Direction.REVERSE, repair=True)
         if result is not None and not result.is_clean:
@@ -35,6 +39,15 @@ def work(run: Run) -> Phase | None:
             return None
         run.wait(0.5, reason="streaming back; `dbmigrate revert` goes back")
     return None
+
+
+def _mirror_back(run: Run) -> bool:
+    """Where configured, let the application mirror to the source, which has lost its triggers by now; False when asked
+    to stop first."""
+    is_wanted = mirrors_back(Phase.SOAK, build_application_settings(run.migration))
+    if not is_wanted or (run.row is not None and run.row.mirror):
+        return True
+    return announce_step(run, "writes are mirrored to the source", mirror=True)
 
 
 def _has_soaked(run: Run) -> bool:

@@ -8,6 +8,7 @@ from dbmigrate.domain.schema import TableName
 from dbmigrate.mysql.control import Evidence
 from dbmigrate.verifying.verifier import Verification
 from dbmigrate.workflow.differences import DifferencesFoundError
+from dbmigrate.workflow.instances import await_followers
 from dbmigrate.workflow.run import RESYNC, Run
 from dbmigrate.workflow.verification import (
     VERIFICATION,
@@ -32,6 +33,8 @@ def work(run: Run) -> Phase | None:
         return None
     if not result.is_clean:
         raise DifferencesFoundError(describe(result, direction=Direction.FORWARD, position=""))
+    if not await_followers(run):
+        return None
     return following_phase(Phase.VERIFY, has_application=run.migration.config.app.enabled)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 from dbmigrate.domain.errors import DbmigrateError
 from dbmigrate.workflow.preflight import (
+    application,
     availability,
     binlog,
     cascades,
@@ -52,6 +53,7 @@ CHECKS: tuple[Callable[[Surroundings], list[Finding]], ...] = (
     clocks.check_clocks,
     read_only_bypass.check_read_only_bypass,
     transactions.check_transactions,
+    application.check_application,
 )
 
 

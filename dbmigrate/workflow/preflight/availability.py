@@ -7,15 +7,8 @@ from dbmigrate.workflow.preflight.finding import Finding, Severity, Surroundings
 
 
 def check_availability(s: Surroundings) -> list[Finding]:
-    """The application library and the fences that need it come with a later version."""
+    """Named here, so that nobody relies on it."""
     findings = []
-    if s.config.app.enabled:
-        findings.append(
-            Finding(
-                "availability", Severity.OBSTACLE, "[app] enabled", "the application library is not part of this version",
-                "set [app] enabled = false",
-            )
-        )  # fmt: skip
     if s.config.throttle.max_replica_lag_seconds is not None:
         findings.append(
             Finding(
@@ -27,11 +20,11 @@ def check_availability(s: Surroundings) -> list[Finding]:
             )
         )
     fence = s.config.cutover.fence
-    if fence not in (FenceKind.READ_ONLY, FenceKind.LOCK_TABLES):
+    if fence is FenceKind.HOOK:
         findings.append(
             Finding(
                 "availability", Severity.OBSTACLE, "[cutover] fence", f'the fence "{fence.value}" is not part of this version',
-                'set [cutover] fence = "read_only" or "lock_tables"',
+                'set [cutover] fence = "app", "read_only" or "lock_tables"',
             )
         )  # fmt: skip
     return findings

@@ -13,7 +13,7 @@ from dbmigrate.workflow.preflight.reading import is_on, read_variables
 def check_creators(s: Surroundings) -> list[Finding]:
     """With the binlog on, servers let only SUPER create triggers and functions, or everybody by a setting."""
     has_own = bool(s.source_schema.of_kind(ObjectKind.TRIGGER, ObjectKind.FUNCTION))
-    if not has_own and s.config.cutover.fence is not FenceKind.LOCK_TABLES:
+    if not has_own and s.config.cutover.fence not in (FenceKind.LOCK_TABLES, FenceKind.APP):
         return []
     return [finding for session in (s.source, s.target) for finding in _check_server(session)]
 
