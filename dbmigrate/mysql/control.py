@@ -25,6 +25,7 @@ from dbmigrate.domain.routes import Direction, Side
 from dbmigrate.domain.schema import TableName
 from dbmigrate.mysql.control_tables import ASCII, AT, METADATA, NAME, TEXT, declare_table
 from dbmigrate.mysql.evidence import INSTANCE, MISMATCH
+from dbmigrate.mysql.mirror_plan import MIRROR_PLAN
 from dbmigrate.mysql.faults import Retry, translate_fault
 from dbmigrate.mysql.heartbeat import CONTROL_SCHEMA
 from dbmigrate.mysql.identifiers import quote_identifier, quote_string
@@ -414,7 +415,7 @@ class ControlStore:
 
     def delete_migration(self) -> None:
         """Forget stripes, checkpoints and what instances said (after an abort); audit rows stay."""
-        for table in (_stripe, _checkpoint, _repair, INSTANCE, MISMATCH):
+        for table in (_stripe, _checkpoint, _repair, INSTANCE, MISMATCH, MIRROR_PLAN):
             self._run(table.delete().where(table.c.migration_id == self._id))
 
     def restart_migration(self, state: MigrationState, *, actor: str) -> None:

@@ -20,7 +20,7 @@ from dbmigrate.mysql.control_tables import ASCII, TEXT, declare_table
 from dbmigrate.mysql.literals import key_expression
 from dbmigrate.mysql.statements import build_replace_prefix, build_row_literal
 
-mirror_plan = declare_table(
+MIRROR_PLAN = declare_table(
     "mirror_plan",
     sa.Column("migration_id", ASCII, primary_key=True),
     sa.Column("direction", ASCII, primary_key=True),
@@ -99,18 +99,18 @@ def build_mirror_plan(route: Route, *, children: Iterable[Table], has_triggers: 
 
 def save_plans(connection: sa.Connection, migration_id: str, direction: Direction, plans: Iterable[MirrorPlan]) -> None:
     """Replace the plans of one direction, in the caller's transaction."""
-    mine = (mirror_plan.c.migration_id == migration_id) & (mirror_plan.c.direction == direction.value)
-    connection.execute(sa.delete(mirror_plan).where(mine))
+    mine = (MIRROR_PLAN.c.migration_id == migration_id) & (MIRROR_PLAN.c.direction == direction.value)
+    connection.execute(sa.delete(MIRROR_PLAN).where(mine))
     rows = [
         {"migration_id": migration_id, "direction": direction.value, "number": number, "plan": plan.to_json()}
         for number, plan in enumerate(plans)
     ]
     if rows:
-        connection.execute(sa.insert(mirror_plan), rows)
+        connection.execute(sa.insert(MIRROR_PLAN), rows)
 
 
 def load_plans(connection: sa.Connection, migration_id: str, direction: Direction) -> tuple[MirrorPlan, ...]:
     """The plans of one direction; none before the runner has written them."""
-    mine = (mirror_plan.c.migration_id == migration_id) & (mirror_plan.c.direction == direction.value)
-    texts = connection.execute(sa.select(mirror_plan.c.plan).where(mine).order_by(mirror_plan.c.number)).scalars()
+    mine = (MIRROR_PLAN.c.migration_id == migration_id) & (MIRROR_PLAN.c.direction == direction.value)
+    texts = connection.execute(sa.select(MIRROR_PLAN.c.plan).where(mine).order_by(MIRROR_PLAN.c.number)).scalars()
     return tuple(MirrorPlan.from_json(text) for text in texts)

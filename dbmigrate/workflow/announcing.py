@@ -18,6 +18,7 @@ from dbmigrate.mysql.activity import interrupting_after, read_open_transactions
 from dbmigrate.mysql.faults import InterruptedQueryError, RolledBackError
 from dbmigrate.mysql.fence import build_fence_save, load_fence_row
 from dbmigrate.workflow.migration import Migration
+from dbmigrate.workflow.mirror_plans import save_mirror_plans
 from dbmigrate.workflow.run import Run
 
 log = logging.getLogger(__name__)
@@ -99,6 +100,8 @@ def announce_step(
 def _announce(run: Run, row: FenceRow) -> bool:
     """Save the row on both sides, the owner's first: until its row has changed, nobody may act on the new one."""
     migration = run.migration
+    if row.mirror and (run.row is None or run.row.phase is not row.phase or not run.row.mirror):
+        save_mirror_plans(migration)  # before the row: an application reads them when it sees one that mirrors
     for side in (row.owner, row.owner.other):
         while not migration.retry.retrying(lambda side=side: _save(run, side, row), idempotent=True):  # type: ignore[misc]
             if run.interrupted.wait(migration.config.cutover.retry_seconds):
