@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from dbmigrate.app.bounded import Bounded, InEventLoop, InThreads
+from dbmigrate.app.capture.listening import Capture
 from dbmigrate.app.counting import Counts
 from dbmigrate.app.engines import detached_engine
 from dbmigrate.app.mirror import Mirrors, find_plans
@@ -84,7 +85,8 @@ class Instance:
         self.units: weakref.WeakKeyDictionary[sa.Connection, Unit] = weakref.WeakKeyDictionary()
         bounded: Bounded = InEventLoop() if is_async else InThreads(options.mirror_threads)
         self.mirroring = Mirroring(self, Mirrors(self.engines, bounded, timeout_seconds=options.mirror_timeout_seconds))
-        self._latencies = Latencies(self)
+        self._capture, self._latencies = Capture(self), Latencies(self)
+        self._is_capturing = self._is_measuring = False
         self._is_async, self._clock = is_async, clock
         self._plans: dict[Direction, dict[TableName, MirrorPlan]] = {}
         self._plans_phase: Phase | None = None
@@ -114,6 +116,12 @@ class Instance:
     def plans(self, owner: Side) -> Mapping[TableName, MirrorPlan]:
         """How to mirror what is written on this side; nothing until the runner's plans were read."""
         return self._plans.get(Direction.FORWARD if owner is Side.SOURCE else Direction.REVERSE, {})
+
+    def find_plan(self, owner: Side, table: TableName) -> MirrorPlan | None:
+        """How one table is mirrored; None where it does not move."""
+        plans = self.plans(owner)
+        found = plans.get(table)
+        return found or plans.get(TableName(table.schema.casefold(), table.name.casefold()))
 
     def enter_unfenced(self) -> bool:
         """Begin to write without looking at the row, if there was none a moment ago.
@@ -177,6 +185,7 @@ class Instance:
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout=5)
         self.mirroring.close()
+        self._capture.close()
         self._latencies.close()
 
     def _run(self) -> None:
@@ -236,6 +245,9 @@ class Instance:
             return
         if row is not None or Side.SOURCE in rows:
             self.learn(row, asked_at, is_both_sides=len(rows) == 2 or row is None)
+        if row is not None and row.read_share > 0 and not self._is_measuring:
+            self._is_measuring = True
+            self._latencies.listen()
         if row is not None and row.mirror and self._plans_phase is not row.phase:
             self._load_plans(own[Side.TARGET], row.phase)
 
@@ -246,6 +258,10 @@ class Instance:
                     direction: find_plans(load_plans(connection, self.migration_id, direction))
                     for direction in Direction
                 }
+            if not self._is_capturing:
+                self._is_capturing = True
+                self._capture.listen()
+                self.mirroring.listen()
             self._plans_phase = phase
         except (sa.exc.SQLAlchemyError, OSError) as fault:
             log.warning("how to mirror cannot be read: %s", type(fault).__name__)

@@ -12,13 +12,14 @@ import logging
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import event
 
 from dbmigrate.app.bounded import Bounded
 from dbmigrate.app.breaker import Breaker
+from dbmigrate.app.capture.touched import KeyValues, Touched
 from dbmigrate.app.engines import detached_engine
 from dbmigrate.domain.routes import Side
 from dbmigrate.domain.schema import TableName
@@ -26,8 +27,6 @@ from dbmigrate.mysql.mirror_plan import MirrorPlan
 from dbmigrate.mysql.sessions import EXACT_SQL_MODE
 
 log = logging.getLogger(__name__)
-
-KeyValues: TypeAlias = tuple[Any, ...]
 
 _BATCH_CHARACTERS = 1_000_000
 _AS_IT_IS = {"no_parameters": True}
@@ -43,15 +42,6 @@ _LIKE_OURS = (
 )
 _AS_BEFORE = "SET time_zone = @dbmigrate_zone, sql_mode = @dbmigrate_mode"
 _UTC = frozenset({"+00:00", "UTC", "GMT", "Etc/UTC"})
-
-
-@dataclass(frozen=True, slots=True)
-class Touched:
-    """Rows of one table that a transaction wrote: key columns as the application types them, and their values."""
-
-    plan: MirrorPlan
-    columns: tuple[sa.ColumnClause[Any], ...]
-    keys: tuple[KeyValues, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +70,9 @@ def _read_table(connection: sa.Connection, touched: Touched) -> Batch:
     )
     if plan.where:
         statement = statement.where(sa.literal_column(f"({plan.where})"))
+    # A current, locking read: a key may have been noted without its row having been changed, and what somebody else is
+    # about to write is his to mirror.
+    statement = statement.with_for_update(nowait=True)
     rows = connection.execute(statement).all()
     if rows and not _suits(plan, zone=_text(rows[0][2]), mode=_text(rows[0][3])):
         connection.exec_driver_sql(_LIKE_OURS, execution_options=_AS_IT_IS)

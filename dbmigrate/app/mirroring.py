@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 from sqlalchemy import event
 
-from dbmigrate.app.mirror import Mirrors, Touched, read_back
+from dbmigrate.app.capture.touched import Touched
+from dbmigrate.app.mirror import Mirrors, read_back
 from dbmigrate.domain.ownership import FenceRow
 
 if TYPE_CHECKING:
@@ -27,7 +28,10 @@ class Mirroring:
 
     def __init__(self, instance: Instance, mirrors: Mirrors) -> None:
         self._instance, self._mirrors = instance, mirrors
-        for engine in instance.engines.values():
+
+    def listen(self) -> None:
+        """Begin to mirror. Until then it costs nothing."""
+        for engine in self._instance.engines.values():
             event.listen(engine, "commit", self._before_commit)
 
     def close(self) -> None:

@@ -60,7 +60,10 @@ class Latencies:
 
     def __init__(self, instance: Instance) -> None:
         self._instance = instance
-        for engine in instance.engines.values():
+
+    def listen(self) -> None:
+        """Begin to measure. Until then it costs nothing."""
+        for engine in self._instance.engines.values():
             event.listen(engine, "before_cursor_execute", self._before)
             event.listen(engine, "after_cursor_execute", self._after)
 

@@ -14,6 +14,7 @@ from sqlalchemy import event, orm
 from sqlalchemy.sql.dml import UpdateBase
 from sqlalchemy.sql.selectable import GenerativeSelect
 
+from dbmigrate.app.capture.raw import only_reads
 from dbmigrate.app.reading import READ_KEY, choose_read_side, forget_connection
 from dbmigrate.app.unit import Unit
 from dbmigrate.domain.errors import ConfigurationError
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from dbmigrate.app.instance import Instance
 
 log = logging.getLogger(__name__)
+
+
+MIRROR = "dbmigrate_mirror"
+"""The key of ``Session.info`` under which False leaves the session's transactions to the stream."""
 
 
 class Session(orm.Session):
@@ -69,7 +74,8 @@ class Session(orm.Session):
     def dbmigrate_unit(self) -> Unit:
         """The state of the transaction that is running, or of the one that the next statement begins."""
         if self._dbmigrate_unit is None:
-            self._dbmigrate_unit = Unit(self.dbmigrate_instance)
+            wants_mirror = bool(self.info.get(MIRROR, True))
+            self._dbmigrate_unit = Unit(self.dbmigrate_instance, wants_mirror=wants_mirror)
         return self._dbmigrate_unit
 
 
@@ -78,21 +84,12 @@ def _only_reads(clause: Any) -> bool:
     if clause is None:
         return False
     if isinstance(clause, sa.TextClause):
-        return _is_plain_select(clause.text)
+        return only_reads(clause.text)
     if isinstance(clause, UpdateBase):
         return False
     if isinstance(clause, GenerativeSelect):
         return clause._for_update_arg is None
     return isinstance(clause, sa.Select | sa.sql.expression.FunctionElement | sa.sql.elements.ColumnElement)
-
-
-def _is_plain_select(text: str) -> bool:
-    words = text.lstrip(" \t\r\n(").upper()
-    if not words.startswith(("SELECT", "SHOW", "EXPLAIN", "DESC", "WITH", "SET", "VALUES", "TABLE")):
-        return False
-    return not any(
-        word in words for word in ("FOR UPDATE", "FOR SHARE", "LOCK IN SHARE", "UPDATE ", "DELETE ", "INSERT ")
-    )
 
 
 @event.listens_for(Session, "do_orm_execute")

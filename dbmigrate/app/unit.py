@@ -11,16 +11,19 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
+from dbmigrate.app.capture.touched import Touched, TouchedRows
 from dbmigrate.app.rows import lock_row
 from dbmigrate.domain.errors import TransientError
 from dbmigrate.domain.ownership import FenceRow
 from dbmigrate.domain.routes import Side
+from dbmigrate.domain.schema import TableName
+from dbmigrate.mysql.mirror_plan import MirrorPlan
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from dbmigrate.app.instance import Instance
-    from dbmigrate.app.mirror import Mirror, Touched
+    from dbmigrate.app.mirror import Mirror
 
 log = logging.getLogger(__name__)
 
@@ -31,13 +34,20 @@ _MOST_MOVES = 20
 class Unit:
     """Used by one thread at a time, like the session that it belongs to."""
 
-    def __init__(self, instance: Instance) -> None:
-        self.instance = instance
+    def __init__(self, instance: Instance, *, wants_mirror: bool = True) -> None:
+        self.instance, self._wants_mirror = instance, wants_mirror
         self.row: FenceRow | None = None
         self.write_side: Side | None = None
         self.read_side: Side | None = None
+        self.rows: TouchedRows | None = None
         self.mirror: Mirror | None = None
         self._is_unfenced = False
+
+    def _begin_to_note(self) -> None:
+        if self._wants_mirror:
+            self.rows = TouchedRows()
+        else:
+            self.instance.counts.add(mirror_skipped=1)
 
     # --- where ---
 
@@ -81,6 +91,8 @@ class Unit:
         known = self.instance.known
         if row is None or (row.owner is side and (known is None or known.epoch <= row.epoch)):
             self.row, self.write_side = row, side
+            if row is not None and row.mirror and self.instance.plans(side):
+                self._begin_to_note()
             return True
         if not is_nested:
             _release(connection)
@@ -93,7 +105,15 @@ class Unit:
 
     def touched(self) -> list[Touched]:
         """The rows to mirror; none where this transaction is not mirrored."""
-        return []
+        return self.rows.collect() if self.rows is not None else []
+
+    def is_on(self, connection: sa.Connection) -> bool:
+        """Whether this is the connection to the owner."""
+        return self.write_side is not None and connection.engine is self.instance.engines[self.write_side]
+
+    def find_plan(self, table: TableName) -> MirrorPlan | None:
+        """How this table is mirrored; None where it does not move."""
+        return None if self.write_side is None else self.instance.find_plan(self.write_side, table)
 
     def committed(self) -> None:
         """The owner has committed."""

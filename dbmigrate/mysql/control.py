@@ -25,10 +25,10 @@ from dbmigrate.domain.routes import Direction, Side
 from dbmigrate.domain.schema import TableName
 from dbmigrate.mysql.control_tables import ASCII, AT, METADATA, NAME, TEXT, declare_table
 from dbmigrate.mysql.evidence import INSTANCE, MISMATCH
-from dbmigrate.mysql.mirror_plan import MIRROR_PLAN
 from dbmigrate.mysql.faults import Retry, translate_fault
 from dbmigrate.mysql.heartbeat import CONTROL_SCHEMA
 from dbmigrate.mysql.identifiers import quote_identifier, quote_string
+from dbmigrate.mysql.mirror_plan import MIRROR_PLAN
 from dbmigrate.mysql.sessions import Endpoint
 
 T = TypeVar("T")

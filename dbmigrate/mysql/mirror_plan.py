@@ -37,7 +37,7 @@ class MirrorPlan:
     such literals, ``where`` the rows that move (empty: all). ``depends_on_session``: times in it are printed in the
     session's zone, or SQL of the configuration reads its sql_mode. ``spells_keys_out``: servers do not find several
     composite keys with an ENUM or SET by ``(a, b) IN (...)``.
-    ``has_side_effects``: a write of a row may change others without the application naming them (triggers, foreign keys
+    ``has_other_uniques``: an INSERT ... ON DUPLICATE KEY UPDATE may find a row by another key. ``has_side_effects``: a write of a row may change others without the application naming them (triggers, foreign keys
     that cascade).
     """
 
@@ -53,6 +53,7 @@ class MirrorPlan:
     auto_increment: str | None
     depends_on_session: bool
     spells_keys_out: bool
+    has_other_uniques: bool
     has_side_effects: bool
 
     def to_json(self) -> str:
@@ -93,6 +94,7 @@ def build_mirror_plan(route: Route, *, children: Iterable[Table], has_triggers: 
         or any(carried.expression is not None for carried in route.columns)
         or any(column.data_type == "timestamp" for column in table.columns),
         spells_keys_out=any(column.data_type in ("enum", "set") for column in table.key_columns),
+        has_other_uniques=bool(table.secondary_unique_indexes),
         has_side_effects=cascades or has_triggers,
     )
 

@@ -9,42 +9,15 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from app_rows import engine_of, plans_of
 from type_catalogue import TYPES
 
 from dbmigrate.app.bounded import InThreads
-from dbmigrate.app.mirror import Mirrors, Touched, read_back
-from dbmigrate.config import TablesSection
-from dbmigrate.domain.flavours import ServerVersion
+from dbmigrate.app.capture.touched import Touched
+from dbmigrate.app.mirror import Mirrors, read_back
 from dbmigrate.domain.routes import Side
-from dbmigrate.mysql.introspection import read_schema
-from dbmigrate.mysql.mirror_plan import MirrorPlan, build_mirror_plan
+from dbmigrate.mysql.mirror_plan import MirrorPlan
 from dbmigrate.rehearsal.row_comparison import compare
-from dbmigrate.workflow.routing import build_forward_routes
-
-
-def engine_of(database: Any, **options: Any) -> sa.Engine:
-    server = database.server
-    url = sa.URL.create(
-        "mysql+pymysql", "root", server.password, "127.0.0.1", server.port, database.schema, {"charset": "utf8mb4"}
-    )
-    return sa.create_engine(url, **options)
-
-
-def read(database: Any) -> Any:
-    connection = database.connect()
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT @@version, @@version_comment")
-        version = ServerVersion.parse(*cursor.fetchone())
-    return read_schema(connection, version, database.schema)
-
-
-def plans_of(pair: Any, **tables: Any) -> dict[str, MirrorPlan]:
-    section = TablesSection(**tables)
-    routes, problems = build_forward_routes(section, read(pair.source), read(pair.target))
-    assert problems == ()
-    plans = [build_mirror_plan(route, children=[], has_triggers=False) for route in routes]
-    assert [MirrorPlan.from_json(plan.to_json()) for plan in plans] == plans
-    return {plan.origin.name: plan for plan in plans}
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from app_rows import ID, FenceRows, replace_row, wait_until
 from sqlalchemy import orm
 
 from dbmigrate.app import Options, sessionmaker
@@ -17,9 +18,6 @@ from dbmigrate.domain.errors import ConfigurationError
 from dbmigrate.domain.ownership import FenceRow
 from dbmigrate.domain.phases import Phase
 from dbmigrate.domain.routes import Side
-
-ID = "move"
-OTHER = {Side.SOURCE: Side.TARGET, Side.TARGET: Side.SOURCE}
 
 
 class Base(orm.DeclarativeBase):
@@ -32,55 +30,16 @@ class Item(Base):
     name: orm.Mapped[str] = orm.mapped_column(sa.String(50))
 
 
-class Shop:
-    """Two databases with the same tables, and what a runner does to their fence rows."""
+class Shop(FenceRows):
+    """Two databases with the same tables."""
 
     def __init__(self, pair: Any) -> None:
-        self.pair = pair
-        self.databases = {Side.SOURCE: pair.source, Side.TARGET: pair.target}
-        self.engines = {side: sa.create_engine(_url(one)) for side, one in self.databases.items()}
+        super().__init__(pair)
         for engine in self.engines.values():
             Base.metadata.create_all(engine)
 
-    def create_fence(self) -> None:
-        for database in self.databases.values():
-            database.server.execute(
-                "CREATE DATABASE IF NOT EXISTS _dbmigrate",
-                "CREATE TABLE IF NOT EXISTS _dbmigrate.fence (migration_id VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin "
-                "NOT NULL PRIMARY KEY, epoch BIGINT NOT NULL, owner VARCHAR(16) NOT NULL, phase VARCHAR(32) NOT NULL, mirror "
-                "BOOLEAN NOT NULL DEFAULT 0, read_share DECIMAL(5,2) NOT NULL DEFAULT 0, shadow_share DECIMAL(5,2) NOT NULL "
-                "DEFAULT 0)",
-            )
-
-    def save(self, side: Side, row: FenceRow) -> None:
-        self.databases[side].server.execute(_replace(row))
-
-    def save_both(self, row: FenceRow) -> None:
-        for side in self.databases:
-            self.save(side, row)
-
     def names(self, side: Side) -> set[str]:
         return {row[0] for row in self.databases[side].execute("SELECT name FROM item")}
-
-    def close(self) -> None:
-        for engine in self.engines.values():
-            engine.dispose()
-        for database in self.databases.values():
-            database.server.execute("DROP DATABASE IF EXISTS _dbmigrate")
-
-
-def _replace(row: FenceRow) -> str:
-    return (
-        f"REPLACE INTO _dbmigrate.fence VALUES ('{ID}', {row.epoch}, '{row.owner.value}', '{row.phase.value}', "
-        f"{int(row.mirror)}, {row.read_share}, {row.shadow_share})"
-    )
-
-
-def _url(database: Any) -> sa.URL:
-    server = database.server
-    return sa.URL.create(
-        "mysql+pymysql", "root", server.password, "127.0.0.1", server.port, database.schema, {"charset": "utf8mb4"}
-    )
 
 
 @pytest.fixture
@@ -102,13 +61,6 @@ def make(shop: Shop) -> Iterator[Callable[..., Any]]:
     yield create
     for instance in made:
         instance.close()
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_without_a_migration_everything_goes_to_the_source(shop: Shop, make: Callable[..., Any]) -> None:
@@ -145,7 +97,7 @@ def test_a_switch_waits_for_a_writer_and_the_next_writer_for_the_switch(shop: Sh
             cursor.execute(f"SELECT * FROM _dbmigrate.fence WHERE migration_id = '{ID}' FOR UPDATE")
             locked.set()
             committed.wait(20)
-            cursor.execute(_replace(FenceRow(2, Side.TARGET, Phase.SOAK)))
+            cursor.execute(replace_row(FenceRow(2, Side.TARGET, Phase.SOAK)))
             runner.commit()
 
     writer = factory()
