@@ -416,3 +416,51 @@ def test_throttle_without_windows_is_always_open(tmp_path: Path) -> None:
     assert _load(tmp_path, SMALLEST).throttle.is_open(noon)
     closed = _load(tmp_path, SMALLEST + '[throttle]\nwindows = ["22:00-06:00", "01:00-02:00"]\n')
     assert not closed.throttle.is_open(noon)
+
+
+@pytest.mark.parametrize(
+    ("addition", "complaint"),
+    [
+        ('[cutover]\nfence = "app"\n', '[cutover] fence = "app" needs [app] enabled = true'),
+        ("[app]\nenabled = true\nmirror = false\n", "set [gates] min_mirrored_writes = 0 as well"),
+        ("[app]\nenabled = true\nshadow_share = 0\n", "set [gates] min_shadow_samples = 0 as well"),
+        (
+            "[app]\nenabled = true\nmirror_in_soak = true\n",
+            'a source that [cutover] fence = "read_only" keeps closed: use fence = "app"',
+        ),
+        (
+            "[app]\nenabled = true\nmirror = false\nmirror_in_soak = true\n[gates]\nmin_mirrored_writes = 0\n",
+            "mirror_in_soak needs [app] mirror = true",
+        ),
+        ("[app]\nread_ramp = []\n", "read_ramp must name at least one percentage"),
+        ("[app]\nread_ramp = [5, 1]\n", "each larger than the one before"),
+        ("[app]\nread_ramp = [5, 5]\n", "each larger than the one before"),
+        ("[app]\nread_ramp = [0, 5]\n", "read_ramp[0]"),
+        ("[app]\nread_ramp = [1, 101]\n", "read_ramp[1]"),
+        ("[app]\ninstance_expiry_seconds = 3\n", "from 5 to 3600"),
+        ("[app]\nmin_instances = 0\n", "from 1 to"),
+        ("[app]\nshadow_share = 101\n", "from 0 to 100"),
+        ("[gates]\nmax_mirror_failure_ratio = 1.1\n", "from 0 to 1"),
+    ],
+)
+def test_application_settings_that_contradict_each_other_are_refused(
+    tmp_path: Path, addition: str, complaint: str
+) -> None:
+    """With what to change."""
+    told = "\n".join(_complaints(tmp_path, SMALLEST + addition))
+    assert complaint in told
+
+
+def test_contradictions_between_sections_are_told_at_once(tmp_path: Path) -> None:
+    """Not one after the other."""
+    text = "[app]\nenabled = true\nmirror = false\nshadow_share = 0\n"
+    told = "\n".join(_complaints(tmp_path, SMALLEST + text))
+    assert "min_mirrored_writes = 0" in told
+    assert "min_shadow_samples = 0" in told
+
+
+def test_an_application_needs_no_more_than_to_be_enabled(tmp_path: Path) -> None:
+    """Its defaults fit together, and fit every fence."""
+    for fence in ("read_only", "lock_tables", "app"):
+        config = _load(tmp_path, SMALLEST + f'[app]\nenabled = true\n[cutover]\nfence = "{fence}"\n')
+        assert config.app.read_ramp == (1, 5, 25, 100)

@@ -137,6 +137,8 @@ def _report(observer: Observer) -> None:
     observer.writes_paused(0.4)
     observer.phase_entered("copy")
     observer.phase_entered("catch_up")
+    counts = {"writes": {"mirrored": 12.0}, "shadow": {"control_p95_ms": None}, "reads": {}}
+    observer.application_seen(instances=3, lagging=1, read_share=25.0, counts=counts)
 
 
 def test_metrics_count_what_is_reported() -> None:
@@ -154,6 +156,11 @@ def test_metrics_count_what_is_reported() -> None:
     assert read("dbmigrate_write_pause_seconds") == 0.4
     assert read("dbmigrate_phase", {"phase": "copy"}) == 0
     assert read("dbmigrate_phase", {"phase": "catch_up"}) == 1
+    assert read("dbmigrate_app_instances", {"follows": "yes"}) == 2
+    assert read("dbmigrate_app_instances", {"follows": "not_yet"}) == 1
+    assert read("dbmigrate_app_read_share_percent") == 25
+    assert read("dbmigrate_app_counts", {"of": "writes", "what": "mirrored"}) == 12
+    assert math.isnan(read("dbmigrate_app_counts", {"of": "shadow", "what": "control_p95_ms"}) or 0)
 
 
 def test_lag_that_cannot_be_seen_is_not_zero() -> None:
