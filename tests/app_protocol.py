@@ -37,6 +37,7 @@ READ_ROW = (
 SIDE_GRANTS = ("SELECT, UPDATE ON _dbmigrate.fence",)
 CONTROL_GRANTS = (
     "SELECT ON _dbmigrate.migration",
+    "SELECT ON _dbmigrate.mirror_plan",
     "SELECT, INSERT, UPDATE, DELETE ON _dbmigrate.instance",
     "SELECT, INSERT, UPDATE, DELETE ON _dbmigrate.mismatch",
 )  # fmt: skip

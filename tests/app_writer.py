@@ -9,7 +9,9 @@ Usage: ``python tests/app_writer.py SETTINGS.json``; ends after a line on standa
 from __future__ import annotations
 
 import json
+import os
 import random
+import signal
 import sys
 import threading
 import time
@@ -21,6 +23,7 @@ import sqlalchemy as sa
 from sqlalchemy import orm
 
 from dbmigrate.app import Options, sessionmaker
+from dbmigrate.app.mirror import Mirrors
 
 ACCOUNTS = 20
 
@@ -65,6 +68,7 @@ class Writer:
         self._stopping = threading.Event()
         self.failures: list[str] = []
         self._threads = [threading.Thread(target=self._write, args=(seed,)) for seed in range(threads)]
+        self._threads.append(threading.Thread(target=self._read))
 
     def start(self) -> None:
         """Begin."""
@@ -92,6 +96,14 @@ class Writer:
                     self._file.flush()
             time.sleep(self._pause)
 
+    def _read(self) -> None:
+        while not self._stopping.wait(0.01):
+            try:
+                with self._factory() as session:
+                    session.scalars(sa.select(Account).order_by(Account.id)).all()
+            except Exception as fault:
+                self.failures.append(f"reading: {type(fault).__name__}: {fault}"[:200])
+
     def _transfer(self, chance: random.Random, token: str) -> None:
         with self._factory.begin() as session:
             account = session.get(Account, chance.randrange(ACCOUNTS), with_for_update=True)
@@ -106,6 +118,18 @@ class Writer:
             session.add(Journal(token=token, account_id=account.id, amount=amount, executed_on=executed_on))
 
 
+def die_between_commits(after: int) -> None:
+    """Let the process die at once when the owner has committed for the n-th time and the mirror has not."""
+    commit, left = Mirrors.commit, iter(range(after - 1))
+
+    def dying(mirrors: Mirrors, mirror: Any) -> bool:
+        if next(left, None) is None:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return commit(mirrors, mirror)
+
+    Mirrors.commit = dying  # type: ignore[method-assign]
+
+
 def main() -> None:
     """Run as the settings say."""
     settings = json.loads(Path(sys.argv[1]).read_text())
@@ -114,6 +138,8 @@ def main() -> None:
         for role in ("source", "target")
     ]
     factory = sessionmaker(*engines, migration_id=settings["id"], options=Options(**settings.get("options", {})))
+    if settings.get("dies_between_commits_after"):
+        die_between_commits(settings["dies_between_commits_after"])
     writer = Writer(
         factory, Path(settings["acknowledged"]), threads=settings["threads"], pause_seconds=settings["pause_seconds"]
     )

@@ -46,7 +46,7 @@ def judge_binlog(database: Any, side: str, migration_id: str) -> Verdict:
 def _rows(database: Any) -> Iterator[tuple[str, dict[str, Any]]]:
     server = database.server
     stream = BinLogStreamReader(
-        connection_settings={"host": "127.0.0.1", "port": server.port, "user": "root", "passwd": server.password},
+        connection_settings={"host": "127.0.0.1", "port": server.port, "user": "root", "password": server.password, "passwd": server.password},
         server_id=987_654, only_events=[WriteRowsEvent, UpdateRowsEvent], only_schemas=["_dbmigrate", database.schema],
         only_tables=["fence", "journal"], blocking=False, is_mariadb=database.server.flavour is Flavour.MARIADB,
     )  # fmt: skip
