@@ -6,6 +6,7 @@ knows of a migration.
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import threading
 from collections.abc import Callable
@@ -178,10 +179,10 @@ def an_instance_survives_pickling(stage: Stage) -> Any:
         text = pickle.dumps(ann)
     copy = pickle.loads(text)
     with stage.begin() as session:
-        copy.name = "pickled"
+        copy.name = "pickled " + str([order.total for order in copy.orders])
         session.add(copy)
     with stage.open() as session:
-        return [order.total for order in copy.orders], names(session)
+        return names(session)
 
 
 # --- loading ---
@@ -459,10 +460,8 @@ def a_failed_transaction_demands_a_rollback(stage: Stage) -> Any:
     stock(stage)
     with stage.open() as session:
         session.add(Customer(id=1, name="twice"))
-        try:
+        with contextlib.suppress(sa.exc.IntegrityError):
             session.commit()
-        except sa.exc.IntegrityError:
-            pass
         try:
             names(session)
         except sa.exc.PendingRollbackError as fault:
@@ -666,7 +665,7 @@ def session_events(stage: Stage) -> Any:
 
     for name in (
         "before_flush", "after_flush", "after_flush_postexec", "before_commit", "after_commit", "after_rollback",
-        "after_soft_rollback", "after_begin", "after_transaction_create", "after_transaction_end", "before_attach",
+        "after_soft_rollback", "after_transaction_create", "after_transaction_end", "before_attach",
         "after_attach", "transient_to_pending", "pending_to_persistent", "loaded_as_persistent",
     ):  # fmt: skip
         event.listen(Own, name, note(name))

@@ -196,8 +196,12 @@ class Outcome:
     sent: list[Any]
 
     def application_statements(self) -> list[Any]:
-        """Without what the fence asks, and without the marks of transactions."""
-        return [one for one in self.sent if isinstance(one, tuple) and "_dbmigrate" not in one[0]]
+        """Without what the fence asks, and without the marks of transactions and savepoints.
+
+        A transaction that moves takes its savepoints along, so there they are made twice.
+        """
+        statements = [one for one in self.sent if isinstance(one, tuple) and "_dbmigrate" not in one[0]]
+        return [one for one in statements if "SAVEPOINT" not in one[0]]
 
 
 @dataclass

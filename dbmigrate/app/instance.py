@@ -23,6 +23,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
+from sqlalchemy.util import await_only
 
 from dbmigrate.app.bounded import Bounded, InEventLoop, InThreads
 from dbmigrate.app.capture.listening import Capture
@@ -92,6 +93,7 @@ class Instance:
         self._plans_phase: Phase | None = None
         self._lock = threading.Lock()
         self._known: Known | None = None
+        self._looked = threading.Event()
         self._unfenced = 0
         self._acknowledged = 0
         self._saved_phase: Phase | None = None
@@ -112,6 +114,17 @@ class Instance:
         """The side that is believed to own the data. A write locks that side's row and obeys what it says."""
         row = self.known
         return row.owner if row is not None else Side.SOURCE
+
+    def wait_for_look(self) -> None:
+        """Until somebody has looked at the row for the first time, nobody knows which side to read; not for long."""
+        if self._looked.is_set():
+            return
+        if self._is_async:
+            waiting = asyncio.get_running_loop().run_in_executor(None, self._looked.wait, STATE_EXPIRES_SECONDS)
+            await_only(waiting)
+        else:
+            self._looked.wait(STATE_EXPIRES_SECONDS)
+        self._looked.set()  # if nobody has, no other session waits again
 
     def plans(self, owner: Side) -> Mapping[TableName, MirrorPlan]:
         """How to mirror what is written on this side; nothing until the runner's plans were read."""
@@ -155,6 +168,7 @@ class Instance:
                 return
             if known is None or asked_at >= known.looked_at or row != known.row:
                 self._known = Known(row, max(asked_at, known.looked_at) if known is not None else asked_at)
+                self._looked.set()
         if row is not None:
             self.counts.enter(row.phase)
 

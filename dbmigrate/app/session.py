@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from sqlalchemy import event, orm
-from sqlalchemy.sql.dml import UpdateBase
+from sqlalchemy.sql.elements import ColumnElement
+from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.sql.selectable import GenerativeSelect
 
 from dbmigrate.app.capture.raw import only_reads
@@ -21,6 +22,8 @@ from dbmigrate.domain.errors import ConfigurationError
 from dbmigrate.domain.routes import Side
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from dbmigrate.app.instance import Instance
 
 log = logging.getLogger(__name__)
@@ -44,6 +47,8 @@ class Session(orm.Session):
         super().__init__(*args, **options)
         self.dbmigrate_instance = dbmigrate_instance
         self._dbmigrate_unit: Unit | None = None
+        self._dbmigrate_options: Mapping[str, Any] | None = None
+        self._dbmigrate_connected = 0
         dbmigrate_instance.follow()
 
     def get_bind(
@@ -52,14 +57,45 @@ class Session(orm.Session):
         """The engine of the side that this statement belongs on."""
         found = super().get_bind(mapper, clause=clause, bind=bind, **options)
         if found is not self.dbmigrate_instance.engines[Side.SOURCE]:
-            return found
+            return self._leave_alone(found, clause)
         return self.dbmigrate_instance.engines[self._choose_side(clause)]
+
+    def connection(
+        self,
+        bind_arguments: Any = None,
+        execution_options: Mapping[str, Any] | None = None,
+    ) -> sa.Connection:
+        """The transaction's connection to the side that owns the data: whoever asks for it may write with it."""
+        self._dbmigrate_options, connected = execution_options, self._dbmigrate_connected
+        try:
+            bind = self.get_bind(**(bind_arguments or {}))
+        finally:
+            self._dbmigrate_options = None
+        has_connected = self._dbmigrate_connected != connected
+        return super().connection({"bind": bind}, None if has_connected else execution_options)
+
+    def _leave_alone(self, found: sa.Engine | sa.Connection, clause: Any) -> sa.Engine | sa.Connection:
+        """What is bound elsewhere stays there, unless it is the moving database after all."""
+        engines = self.dbmigrate_instance.engines.values()
+        if isinstance(found, sa.Connection):
+            if found.engine in engines and self.dbmigrate_unit().write_side is None and not self._reads(clause):
+                self.dbmigrate_unit().begin_writing_on(found)
+        elif found not in engines and any(found.pool is engine.pool for engine in engines):
+            raise ConfigurationError(
+                "models are bound to a variation of an engine that moves", place="binds",
+                cause="Engine.execution_options() made an engine that does not follow the owner",
+                hint="bind them to the source engine itself, and give options to statements or connections",
+            )  # fmt: skip
+        return found
+
+    def _reads(self, clause: Any) -> bool:
+        return not self._flushing and _only_reads(clause)
 
     def _choose_side(self, clause: Any) -> Side:
         unit = self.dbmigrate_unit()
         if unit.write_side is not None:
             return unit.write_side
-        if self._flushing or not _only_reads(clause):
+        if not self._reads(clause):
             return unit.begin_writing(self._connect, is_nested=self.in_nested_transaction())
         return self._choose_read_side(unit)
 
@@ -69,7 +105,8 @@ class Session(orm.Session):
         return unit.read_side
 
     def _connect(self, engine: sa.Engine) -> sa.Connection:
-        return self.connection(bind_arguments={"bind": engine})
+        self._dbmigrate_connected += 1
+        return super().connection({"bind": engine}, self._dbmigrate_options)
 
     def dbmigrate_unit(self) -> Unit:
         """The state of the transaction that is running, or of the one that the next statement begins."""
@@ -81,15 +118,13 @@ class Session(orm.Session):
 
 def _only_reads(clause: Any) -> bool:
     """Whether a statement certainly changes and locks nothing. No statement at all: nobody knows what comes."""
-    if clause is None:
-        return False
-    if isinstance(clause, sa.TextClause):
-        return only_reads(clause.text)
-    if isinstance(clause, UpdateBase):
-        return False
     if isinstance(clause, GenerativeSelect):
         return clause._for_update_arg is None
-    return isinstance(clause, sa.Select | sa.sql.expression.FunctionElement | sa.sql.elements.ColumnElement)
+    if isinstance(clause, sa.TextClause):
+        return only_reads(clause.text)
+    if isinstance(clause, orm.FromStatement | sa.TextualSelect):
+        return _only_reads(clause.element)
+    return isinstance(clause, FunctionElement | ColumnElement)
 
 
 @event.listens_for(Session, "do_orm_execute")

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from dbmigrate.app.capture.touched import Touched, TouchedRows
 from dbmigrate.app.rows import lock_row
-from dbmigrate.domain.errors import TransientError
+from dbmigrate.domain.errors import RefusedError, TransientError
 from dbmigrate.domain.ownership import FenceRow
 from dbmigrate.domain.routes import Side
 from dbmigrate.domain.schema import TableName
@@ -62,10 +62,8 @@ class Unit:
         """
         if self.write_side is not None:
             return self.write_side
-        if self.instance.enter_unfenced():
-            self._is_unfenced = True
-            self.write_side = Side.SOURCE
-            return self.write_side
+        if self._enter_unfenced(Side.SOURCE):
+            return Side.SOURCE
         for _ in range(_MOST_MOVES):
             side = self.instance.owner
             if self._take(side, connect, is_nested=is_nested):
@@ -73,6 +71,31 @@ class Unit:
         raise TransientError(
             "the owner of the data keeps changing", place="_dbmigrate.fence", hint="run the transaction again"
         )
+
+    def _enter_unfenced(self, side: Side) -> bool:
+        self._is_unfenced = self.instance.enter_unfenced()
+        if self._is_unfenced:
+            self.write_side = side
+        return self._is_unfenced
+
+    def begin_writing_on(self, connection: sa.Connection) -> None:
+        """The same on a connection that the application has opened, whose transaction outlives the session's.
+
+        Raises:
+            RefusedError: its side does not own the data, and nobody can take the transaction elsewhere.
+        """
+        side = next(side for side, engine in self.instance.engines.items() if engine is connection.engine)
+        if self._enter_unfenced(side):
+            return
+        row = lock_row(connection, self.instance.migration_id)
+        self.instance.learn(row)
+        if self.instance.owner is not side:
+            raise RefusedError(
+                "this connection leads to a database that has moved", place=side.value,
+                cause=f"{self.instance.owner.value} owns the data",
+                hint="let the session connect by itself, or open the connection on the engine of the owner",
+            )  # fmt: skip
+        self.row, self.write_side = row, side
 
     def _take(self, side: Side, connect: Callable[[sa.Engine], sa.Connection], *, is_nested: bool) -> bool:
         """Lock this side's row; whether the side is the owner."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from functools import lru_cache
 
 _LEADING = re.compile(r"(?:\s+|--[ \t][^\n]*(?:\n|$)|--\n|\#[^\n]*(?:\n|$)|/\*(?![!M])(?s:.*?)\*/|\()+")
 _VERSIONED = re.compile(r"/\*(?:!|M!)\d*")
@@ -43,8 +44,9 @@ def may_write(sql: str) -> bool:
     return verb not in _READS
 
 
+@lru_cache(maxsize=1000)
 def only_reads(sql: str) -> bool:
-    """Whether the text changes nothing and locks nothing."""
+    """Whether the text changes nothing, locks nothing and takes nothing from a sequence."""
     return not may_write(sql) and _LOCKS.search(sql) is None
 
 
