@@ -1,13 +1,13 @@
 """What the store does for its customers: every function is the body of one transaction that the caller opens.
 
-Apart from the web because tests and other frontends use the same rules. Locks are always taken in one order, the
-order's row before the rows of its stock and these by product, so that no two requests wait for each other in a circle.
+Apart from the web because tests and other frontends use the same rules. Locks are always taken in one order: products
+(shared), the order, its customer (shared), stock by product; so no two requests wait for each other in a circle.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -41,6 +41,10 @@ class OutOfStockError(Exception):
         self.product_id, self.wanted, self.left = product_id, wanted, left
 
 
+class TokenTakenError(Exception):
+    """An order has this token already, or its customer does not exist. The transaction must be rolled back."""
+
+
 @dataclass(frozen=True, slots=True)
 class Wish:
     """One line of what a customer asks for."""
@@ -50,32 +54,15 @@ class Wish:
 
 
 def place_order(session: Session, *, token: str, customer_id: int, wishes: Sequence[Wish]) -> Order:
-    """Take the pieces out of the stock, write the order and charge for it.
-
-    The token makes it safe to ask again: the order that has it already is returned as it stands.
+    """Write the order, charge for it, and take the pieces out of the stock.
 
     Raises:
         OutOfStockError: nothing is sold.
+        TokenTakenError: ask for the order that has it, in a new transaction; it is the answer to this one, too.
         NotFoundError: no such customer or product.
     """
-    order = Order(
-        token=token,
-        customer_id=customer_id,
-        status=OrderStatus.PLACED,
-        total=Decimal(0),
-        placed_at=_now(),
-        lines=[],
-        payments=[],
-    )
-    try:
-        # First the order: whoever comes with the same token waits here until this transaction has ended.
-        with session.begin_nested():
-            session.add(order)
-    except IntegrityError:
-        return _find_former(session, token, customer_id)
-    _take_from_stock(session, wishes)
     prices = _read_prices(session, {wish.product_id for wish in wishes})
-    order.lines = [
+    lines = [
         OrderLine(
             line_number=number,
             product_id=wish.product_id,
@@ -84,9 +71,22 @@ def place_order(session: Session, *, token: str, customer_id: int, wishes: Seque
         )
         for number, wish in enumerate(wishes, start=1)
     ]
-    order.total = sum((line.quantity * line.unit_price for line in order.lines), Decimal(0))
+    order = Order(
+        token=token,
+        customer_id=customer_id,
+        status=OrderStatus.PLACED,
+        total=sum((line.quantity * line.unit_price for line in lines), Decimal(0)),
+        placed_at=_now(),
+        lines=lines,
+    )
     order.payments = [_pay(PaymentKind.CHARGE, order)]
-    session.flush()
+    session.add(order)
+    try:
+        # Before the stock: whoever comes with the same token waits here until this transaction has ended.
+        session.flush()
+    except IntegrityError as error:
+        raise TokenTakenError(token) from error
+    _take_from_stock(session, wishes)
     return order
 
 
@@ -150,6 +150,14 @@ def find_order(session: Session, token: str) -> Order:
     return order
 
 
+def find_former_order(session: Session, token: str, customer_id: int) -> Order:
+    """What a token stands for that ``place_order`` found taken. Raises NotFoundError: it was the customer, then."""
+    order = session.scalar(sa.select(Order).where(Order.token == token))
+    if order is None:
+        raise NotFoundError(f"no customer {customer_id}")
+    return order
+
+
 def list_orders(session: Session, customer_id: int, *, limit: int = 20) -> Sequence[Order]:
     """A customer's orders, the latest first."""
     latest = sa.select(Order).where(Order.customer_id == customer_id).order_by(Order.id.desc()).limit(limit)
@@ -175,14 +183,6 @@ def list_customers(session: Session, *, limit: int = 20, after: int = 0) -> Sequ
     return session.scalars(sa.select(Customer).where(Customer.id > after).order_by(Customer.id).limit(limit)).all()
 
 
-def _find_former(session: Session, token: str, customer_id: int) -> Order:
-    """Either the token is taken, or the foreign key found no customer."""
-    former = session.scalar(sa.select(Order).where(Order.token == token))
-    if former is None:
-        raise NotFoundError(f"no customer {customer_id}")
-    return former
-
-
 def _take_from_stock(session: Session, wishes: Sequence[Wish]) -> None:
     quantities = _sum_quantities(wishes)
     for stock in _lock_stock(session, quantities):
@@ -201,23 +201,34 @@ def _sum_quantities(lines: Iterable[Wish | OrderLine]) -> Counter[int]:
 
 
 def _lock_stock(session: Session, product_ids: Iterable[int]) -> Sequence[Stock]:
-    wanted = sorted(product_ids)
-    rows = session.scalars(
+    return session.scalars(
         sa.select(Stock)
-        .where(Stock.product_id.in_(wanted))
+        .where(Stock.product_id.in_(sorted(product_ids)))
         .order_by(Stock.product_id)
         .with_for_update()
         .execution_options(populate_existing=True)
     ).all()
-    if len(rows) != len(wanted):
-        missing = set(wanted) - {row.product_id for row in rows}
+
+
+def _read_prices(session: Session, product_ids: Set[int]) -> dict[int, Decimal]:
+    """With the lock that the lines' foreign key takes anyway.
+
+    A plain read would open the transaction's snapshot before the stock is locked, and MariaDB 11.6 and later refuse to
+    lock a row that has changed since.
+    """
+    prices = dict(
+        session.execute(
+            sa.select(Product.id, Product.price)
+            .where(Product.id.in_(sorted(product_ids)))
+            .with_for_update(read=True)
+        )
+        .tuples()
+        .all()
+    )
+    missing = product_ids - prices.keys()
+    if missing:
         raise NotFoundError(f"no product {min(missing)}")
-    return rows
-
-
-def _read_prices(session: Session, product_ids: Iterable[int]) -> dict[int, Decimal]:
-    prices = sa.select(Product.id, Product.price).where(Product.id.in_(sorted(product_ids)))
-    return dict(session.execute(prices).tuples().all())
+    return prices
 
 
 def _pay(kind: PaymentKind, order: Order) -> Payment:

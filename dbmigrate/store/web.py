@@ -20,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from dbmigrate.store import checkout
-from dbmigrate.store.checkout import NotFoundError, OutOfStockError, Wish
+from dbmigrate.store.checkout import NotFoundError, OutOfStockError, TokenTakenError, Wish
 from dbmigrate.store.models import Customer, Order, Product
 
 SessionFactory = Callable[[], Session]
@@ -85,10 +85,14 @@ def _add_orders(app: FastAPI, session_factory: SessionFactory) -> None:
     @app.post("/orders", status_code=status.HTTP_201_CREATED)
     def place_order(body: OrderBody) -> dict[str, Any]:
         wishes = [Wish(line.product_id, line.quantity) for line in body.lines]
-        with _transaction(session_factory) as session:
-            return _show_order(
-                checkout.place_order(session, token=body.token, customer_id=body.customer_id, wishes=wishes)
-            )
+        try:
+            with _transaction(session_factory) as session:
+                return _show_order(
+                    checkout.place_order(session, token=body.token, customer_id=body.customer_id, wishes=wishes)
+                )
+        except TokenTakenError:
+            with _transaction(session_factory) as session:
+                return _show_order(checkout.find_former_order(session, body.token, body.customer_id))
 
     @app.get("/orders/{token}")
     def read_order(token: TokenInPath) -> dict[str, Any]:
