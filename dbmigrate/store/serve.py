@@ -64,6 +64,8 @@ class Settings:
             )
         if bool(target) != bool(migration_id):
             raise SettingsError("STORE_TARGET_URL and STORE_MIGRATION_ID belong together: set both or none")
+        _require_url("STORE_DATABASE_URL", url)
+        _require_url("STORE_TARGET_URL", target or url)
         return cls(
             url,
             target,
@@ -72,6 +74,14 @@ class Settings:
             _read_number(environment, "STORE_PORT", default=8000, highest=65_535),
             _read_number(environment, "STORE_WORKERS", default=1, highest=64),
         )
+
+
+def _require_url(name: str, url: str) -> None:
+    """The text is not repeated: it may hold a password."""
+    try:
+        sa.make_url(url)
+    except sa.exc.ArgumentError:
+        raise SettingsError(f"{name} is not a URL that SQLAlchemy understands") from None
 
 
 def _read_number(environment: Mapping[str, str], name: str, *, default: int, highest: int) -> int:
@@ -115,12 +125,11 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         settings = Settings.read(os.environ)
-        sa.make_url(settings.database_url)
         import fastapi  # noqa: F401 - said here, rather than by a worker's traceback
         import uvicorn
     except ImportError as error:
         _refuse(f"{MISSING_EXTRA} ({error.name} is missing)")
-    except (SettingsError, sa.exc.ArgumentError) as error:
+    except SettingsError as error:
         _refuse(str(error))
     uvicorn.run(
         "dbmigrate.store.serve:build_app",
