@@ -46,19 +46,18 @@ class _StoredOrder:
 
 
 def audit(connection: sa.Connection, journals: Sequence[Journal], *, token_prefix: str) -> Findings:
-    """Compare. Nobody writes meanwhile; ``connection`` is not in a transaction, and is in none afterwards."""
-    with connection.begin():
-        stored = _read_orders(connection, token_prefix)
-        records = {record.token: record for journal in journals for record in journal.orders}
-        return Findings(
-            lost_orders=sum(_is_lost(record, stored.get(record.token, [])) for record in records.values()),
-            doubled_orders=sum(_is_doubled(orders) for orders in stored.values()),
-            unasked_orders=sum(_is_unasked(records.get(token)) for token in stored),
-            lost_cancels=sum(_is_cancel_lost(record, stored.get(record.token, [])) for record in records.values()),
-            lost_restocks=_count_lost_restocks(connection, journals, token_prefix),
-            lost_renames=_count_lost_renames(connection, journals),
-            wrong_stocks=_count_wrong_stocks(connection),
-        )
+    """Compare, in the transaction that ``connection`` is in. Nobody writes meanwhile."""
+    stored = _read_orders(connection, token_prefix)
+    records = {record.token: record for journal in journals for record in journal.orders}
+    return Findings(
+        lost_orders=sum(_is_lost(record, stored.get(record.token, [])) for record in records.values()),
+        doubled_orders=sum(_is_doubled(orders) for orders in stored.values()),
+        unasked_orders=sum(_is_unasked(records.get(token)) for token in stored),
+        lost_cancels=sum(_is_cancel_lost(record, stored.get(record.token, [])) for record in records.values()),
+        lost_restocks=_count_lost_restocks(connection, journals, token_prefix),
+        lost_renames=_count_lost_renames(connection, journals),
+        wrong_stocks=_count_wrong_stocks(connection),
+    )
 
 
 def _read_orders(connection: sa.Connection, token_prefix: str) -> dict[str, list[_StoredOrder]]:
@@ -141,7 +140,7 @@ def _count_lost_restocks(connection: sa.Connection, journals: Sequence[Journal],
 
 def _count_lost_renames(connection: sa.Connection, journals: Sequence[Journal]) -> int:
     """A customer must have the latest name that was acknowledged, or one of unknown outcome: it may arrive late."""
-    names = dict(connection.execute(sa.select(Customer.id, Customer.name)).tuples().all())
+    names = {row.id: row.name for row in connection.execute(sa.select(Customer.id, Customer.name))}
     lost = 0
     for journal in journals:
         latest = {record.customer_id: record.name for record in journal.renames if record.outcome is Outcome.DONE}
@@ -166,5 +165,5 @@ def _count_wrong_stocks(connection: sa.Connection) -> int:
     )
     expected: Counter[int] = Counter({product_id: int(quantity) for product_id, quantity in delivered})
     expected.subtract({product_id: int(quantity) for product_id, quantity in sold})
-    stock = dict(connection.execute(sa.select(Stock.product_id, Stock.quantity)).tuples().all())
+    stock = {row.product_id: row.quantity for row in connection.execute(sa.select(Stock.product_id, Stock.quantity))}
     return sum(expected[product_id] != stock.get(product_id) for product_id in expected.keys() | stock.keys())

@@ -216,15 +216,10 @@ def _read_prices(session: Session, product_ids: Set[int]) -> dict[int, Decimal]:
     A plain read would open the transaction's snapshot before the stock is locked, and MariaDB 11.6 and later refuse to
     lock a row that has changed since.
     """
-    prices = dict(
-        session.execute(
-            sa.select(Product.id, Product.price)
-            .where(Product.id.in_(sorted(product_ids)))
-            .with_for_update(read=True)
-        )
-        .tuples()
-        .all()
+    locked = (
+        sa.select(Product.id, Product.price).where(Product.id.in_(sorted(product_ids))).with_for_update(read=True)
     )
+    prices = {row.id: row.price for row in session.execute(locked)}
     missing = product_ids - prices.keys()
     if missing:
         raise NotFoundError(f"no product {min(missing)}")

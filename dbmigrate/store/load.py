@@ -243,7 +243,8 @@ class Load:
         if not self._ended_at:
             raise RuntimeError("stop the load before it is checked")
         journals = self._journals()
-        findings = audit(connection, journals, token_prefix=self._run)
+        with connection.begin():
+            findings = audit(connection, journals, token_prefix=self._run)
         orders = [record for journal in journals for record in journal.orders]
         return LoadResult(
             seconds=self._ended_at - self._began_at,
