@@ -59,6 +59,7 @@ class ChildServer:
             "STORE_TARGET_URL": target_url,
             "STORE_MIGRATION_ID": migration_id,
             "STORE_HOST": self.host,
+            "STORE_WORKERS": "1",
             **(environment or {}),
         }
         self._child: subprocess.Popen[bytes] | None = None
