@@ -28,22 +28,42 @@ from dbmigrate.rehearsal.local_servers import LocalServer
 from dbmigrate.store.child_server import ChildServer, ChildServerError
 from dbmigrate.store.journal import LoadResult
 from dbmigrate.store.load import Load
+from dbmigrate.store.models import Base
 
 BOTH_FLAVOURS = (Flavour.MARIADB, pytest.param(Flavour.MYSQL, marks=pytest.mark.mysql))
 STOCK = 1_000
 
 
+Shop = tuple[ChildServer, Database]
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    """One store for all tests, because starting is what costs. On a server of its own: other tests clear theirs."""
+    directory = tmp_path_factory.mktemp("shop")
+    with LocalServer.mariadb(directory, name="shop") as server:
+        server.execute("CREATE DATABASE store CHARACTER SET utf8mb4")
+        database = Database(server, "store")
+        with ChildServer(store_url(database), log=directory / "store.log") as store:
+            yield store, database
+
+
 @pytest.fixture
-def database(mariadb_server: LocalServer, database_factory: Callable[..., Database]) -> Database:
-    database = database_factory(mariadb_server)
+def database(shop: Shop) -> Database:
+    """With fresh tables and full shelves."""
+    _, database = shop
+    with open_engine(database) as engine:
+        Base.metadata.drop_all(engine)
     build_store(database, stock=STOCK)
     return database
 
 
 @pytest.fixture
-def store(database: Database, tmp_path: Path) -> Iterator[ChildServer]:
-    with ChildServer(store_url(database), log=tmp_path / "store.log") as store:
-        yield store
+def store(shop: Shop, database: Database) -> ChildServer:
+    """Running, on ``database``."""
+    store, _ = shop
+    store.start()
+    return store
 
 
 def ask(store: ChildServer, method: str, path: str, body: Any = None) -> tuple[int, Any]:
@@ -158,26 +178,11 @@ def test_catalogue_and_orders_are_listed(store: ChildServer) -> None:
     ],
 )
 def test_what_is_not_there_or_makes_no_sense_changes_nothing(
-    mariadb_server: LocalServer, shared_store: tuple[ChildServer, Database], method: str, path: str, body: Any, status: int
+    store: ChildServer, database: Database, method: str, path: str, body: Any, status: int
 ) -> None:
-    store, database = shared_store
     assert ask(store, method, path, body)[0] == status
     assert database.execute("SELECT COUNT(*) FROM orders") == ((0,),)
     assert database.execute("SELECT SUM(quantity) FROM stock") == ((20 * STOCK,),)
-
-
-@pytest.fixture(scope="module")
-def shared_store(
-    mariadb_server: LocalServer, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[ChildServer, Database]]:
-    """For requests that change nothing. On a server of its own: other tests clear theirs."""
-    directory = tmp_path_factory.mktemp("shared")
-    with LocalServer.mariadb(directory, name="shared") as server:
-        server.execute("CREATE DATABASE store CHARACTER SET utf8mb4")
-        database = Database(server, "store")
-        build_store(database, stock=STOCK)
-        with ChildServer(store_url(database), log=directory / "store.log") as store:
-            yield store, database
 
 
 # --- many customers ------------------------------------------------------------------------------------------------
@@ -281,24 +286,18 @@ def test_killed_store_loses_and_doubles_nothing(store: ChildServer, database: Da
     assert (result.lost_restocks, result.lost_renames, result.wrong_stocks) == (0, 0, 0), result
 
 
-def test_database_that_is_away_is_told_and_comes_back(
-    server_factory: Callable[..., LocalServer], tmp_path: Path
-) -> None:
-    server = server_factory()
-    server.execute("CREATE DATABASE store CHARACTER SET utf8mb4")
-    database = Database(server, "store")
-    build_store(database)
-    with ChildServer(store_url(database), log=tmp_path / "store.log") as store:
-        assert ask(store, "GET", "/products/1")[0] == 200
-        server.kill()
-        status, answer = ask(store, "POST", "/orders", build_order("t1", (1, 1)))
-        assert status == 503
-        assert answer["detail"].startswith("database: OperationalError")
-        assert server.password not in answer["detail"] + (tmp_path / "store.log").read_text()
-        server.start()
-        assert ask(store, "POST", "/orders", build_order("t1", (1, 1)))[0] in (201, 503)  # 503: a connection of before
-        assert ask(store, "POST", "/orders", build_order("t1", (1, 1)))[0] == 201
-        assert database.execute("SELECT COUNT(*) FROM orders") == ((1,),)
+def test_database_that_is_away_is_told_and_comes_back(store: ChildServer, database: Database) -> None:
+    server = database.server
+    assert ask(store, "GET", "/products/1")[0] == 200
+    server.kill()
+    status, answer = ask(store, "POST", "/orders", build_order("t1", (1, 1)))
+    server.start()
+    assert status == 503
+    assert answer["detail"].startswith("database: OperationalError")
+    assert server.password not in answer["detail"] + store.log.read_text()
+    assert ask(store, "POST", "/orders", build_order("t1", (1, 1)))[0] in (201, 503)  # 503: a connection of before
+    assert ask(store, "POST", "/orders", build_order("t1", (1, 1)))[0] == 201
+    assert database.execute("SELECT COUNT(*) FROM orders") == ((1,),)
 
 
 # --- its process ---------------------------------------------------------------------------------------------------
