@@ -1,7 +1,9 @@
 """What the store does for its customers: every function is the body of one transaction that the caller opens.
 
 Apart from the web because tests and other frontends use the same rules. Locks are always taken in one order: products
-(shared), the order, its customer (shared), stock by product; so no two requests wait for each other in a circle.
+(shared), the order, its customer (shared), its lines, stock by product; so no two requests wait for each other in a
+circle. And they are taken before the first plain read: it would open the transaction's snapshot, and MariaDB 11.6 and
+later refuse to lock a row that has changed since.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from decimal import Decimal
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, joinedload, lazyload
 
 from dbmigrate.store.models import (
     Customer,
@@ -96,7 +98,13 @@ def cancel_order(session: Session, token: str) -> Order:
     Raises:
         NotFoundError: no such order.
     """
-    order = session.scalar(sa.select(Order).where(Order.token == token).with_for_update())
+    locked = (
+        sa.select(Order)
+        .where(Order.token == token)
+        .options(joinedload(Order.lines), lazyload(Order.payments))  # no plain read before the stock is locked
+        .with_for_update()
+    )
+    order = session.scalars(locked).unique().one_or_none()
     if order is None:
         raise NotFoundError(f"no order {token}")
     if order.status is OrderStatus.PLACED:
@@ -211,11 +219,7 @@ def _lock_stock(session: Session, product_ids: Iterable[int]) -> Sequence[Stock]
 
 
 def _read_prices(session: Session, product_ids: Set[int]) -> dict[int, Decimal]:
-    """With the lock that the lines' foreign key takes anyway.
-
-    A plain read would open the transaction's snapshot before the stock is locked, and MariaDB 11.6 and later refuse to
-    lock a row that has changed since.
-    """
+    """With the lock that the lines' foreign key takes anyway."""
     locked = (
         sa.select(Product.id, Product.price).where(Product.id.in_(sorted(product_ids))).with_for_update(read=True)
     )

@@ -39,9 +39,13 @@ Shop = tuple[ChildServer, Database]
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
-    """One store for all tests, because starting is what costs. On a server of its own: other tests clear theirs."""
+    """One store for all tests, because starting is what costs. On a server of its own: other tests clear theirs.
+
+    It refuses to lock rows that have changed since the transaction's snapshot, as MariaDB does from 11.6 on.
+    """
     directory = tmp_path_factory.mktemp("shop")
-    with LocalServer.mariadb(directory, name="shop") as server:
+    options = {"loose_innodb_snapshot_isolation": "ON"}
+    with LocalServer.mariadb(directory, name="shop", options=options) as server:
         server.execute("CREATE DATABASE store CHARACTER SET utf8mb4")
         database = Database(server, "store")
         with ChildServer(store_url(database), log=directory / "store.log") as store:

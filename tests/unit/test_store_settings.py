@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, sessionmaker
 
-from dbmigrate.store.serve import Settings, SettingsError, build_session_factory
+from dbmigrate.store.serve import Settings, SettingsError, build_app, build_session_factory
 
 URL = "mysql+pymysql://shop:made-up@127.0.0.1:1/store"
 TARGET = "mysql+pymysql://shop:made-up@127.0.0.1:2/store"
@@ -82,6 +83,33 @@ def test_move_means_the_sessions_of_the_library(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setitem(sys.modules, "dbmigrate.app", types.SimpleNamespace(sessionmaker=stand_in))
     assert build_session_factory(Settings(URL, TARGET, "m1", "", 8000, 1)) == "its sessions"
     assert called == [(1, 2, "m1")]
+
+
+def test_sessions_of_the_library_are_closed_with_the_application(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They follow the move in a thread of their own; SQLAlchemy's have nothing to close."""
+    for name, value in {"DATABASE_URL": URL, "TARGET_URL": TARGET, "MIGRATION_ID": "m1"}.items():
+        monkeypatch.setenv(f"STORE_{name}", value)
+    closed: list[str] = []
+    sessions = types.SimpleNamespace(close=lambda: closed.append("closed"))
+    stand_in = types.SimpleNamespace(sessionmaker=lambda *engines, migration_id: sessions)
+    monkeypatch.setitem(sys.modules, "dbmigrate.app", stand_in)
+
+    async def live() -> None:
+        app = build_app()
+        async with app.router.lifespan_context(app):
+            assert closed == []
+
+    asyncio.run(live())
+    assert closed == ["closed"]
+    monkeypatch.setenv("STORE_TARGET_URL", "")
+    monkeypatch.setenv("STORE_MIGRATION_ID", "")
+    asyncio.run(live_plainly())
+
+
+async def live_plainly() -> None:
+    app = build_app()
+    async with app.router.lifespan_context(app):
+        pass
 
 
 def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
