@@ -1,4 +1,7 @@
-"""The Alembic environment: one connection, named by DBMIGRATE_ALEMBIC_URL. Lanes are not built yet; see README.md."""
+"""The Alembic environment of the sample store: one connection, to the store's database, and the models it compares.
+
+The URL comes from STORE_DATABASE_URL, or from ``-x url=...`` where it holds no password.
+"""
 
 from __future__ import annotations
 
@@ -7,29 +10,31 @@ import os
 import sqlalchemy as sa
 from alembic import context
 
-URL_VARIABLE = "DBMIGRATE_ALEMBIC_URL"
+from dbmigrate.store.models import Base
+
+URL_VARIABLE = "STORE_DATABASE_URL"
 
 
 def read_url() -> str:
-    """Where to run; from the environment, because it may hold a password."""
-    url = os.environ.get(URL_VARIABLE)
+    """Where to run."""
+    url = context.get_x_argument(as_dictionary=True).get("url") or os.environ.get(URL_VARIABLE)
     if not url:
-        raise SystemExit(f"set {URL_VARIABLE}, for example to mysql+pymysql://user@host/database")
+        raise SystemExit(f"set {URL_VARIABLE}, for example to mysql+pymysql://user:password@host/store")
     return url
 
 
 def run_offline() -> None:
     """Print the statements of the revisions (``--sql``)."""
-    context.configure(url=read_url(), literal_binds=True)
+    context.configure(url=read_url(), target_metadata=Base.metadata, literal_binds=True)
     with context.begin_transaction():
         context.run_migrations()
 
 
 def run_online() -> None:
-    """Run the revisions."""
+    """Run the revisions, or compare the models with the database (``check``, ``revision --autogenerate``)."""
     engine = sa.create_engine(read_url(), poolclass=sa.pool.NullPool, hide_parameters=True)
     with engine.connect() as connection:
-        context.configure(connection=connection)
+        context.configure(connection=connection, target_metadata=Base.metadata)
         with context.begin_transaction():
             context.run_migrations()
 

@@ -58,7 +58,12 @@ class Move:
     def run(self, *arguments: str, expect: int | None = 0, timeout: float = 120) -> subprocess.CompletedProcess[str]:
         """A command to its end; its exit code must be ``expect``."""
         process = self.start(*arguments)
-        out, err = process.communicate(timeout=timeout)
+        try:
+            out, err = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            out, err = process.communicate()
+            raise AssertionError(f"not done after {timeout} s\n{out}\n{err[-3000:]}") from None
         if expect is not None:
             assert process.returncode == expect, f"exit {process.returncode}\n{out}\n{err}"
         return subprocess.CompletedProcess(arguments, process.returncode, out, err)

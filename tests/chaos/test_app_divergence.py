@@ -42,6 +42,9 @@ min_target_reads = 5
 max_uncaptured_ratio = 0.0
 max_mirror_failure_ratio = 0.5
 max_write_failure_ratio = 0.5
+max_latency_p95_ratio = 1000.0
+max_latency_p99_ratio = 1000.0
+max_read_error_ratio = 1.0
 [cutover]
 approval = "auto"
 fence = "app"

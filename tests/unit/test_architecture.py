@@ -21,6 +21,7 @@ LAYERS = (
     {"config", "telemetry"},
     {"mysql"},
     {"copying", "streaming", "verifying", "app", "lanes", "rehearsal"},
+    {"store"},
     {"workflow"},
     {"cli", "__main__"},
 )
@@ -34,7 +35,15 @@ SIBLINGS = {
     ("__main__", "cli"): "python -m dbmigrate is the same command",
 }
 
-CONFINED = {"click": "cli", "rich": "cli", "pymysql": "mysql", "pymysqlreplication": "mysql"}
+CONFINED = {
+    "click": "cli", "rich": "cli", "pymysql": "mysql", "pymysqlreplication": "mysql", "fastapi": "store", "uvicorn": "store",
+}  # fmt: skip
+
+STORE_IMPORTS = {"app"}
+"""The sample store is a user's application: it knows the library that lives in applications, and nothing else."""
+
+STORE_IMPORTERS = ("dbmigrate.workflow.demo", "dbmigrate.cli")
+"""Who shows the store. A module that begins with one of these names is one of them."""
 
 CONFINED_EXCEPTIONS = {
     (
@@ -60,7 +69,7 @@ VAGUE_NAMES = {"util", "utils", "helper", "helpers", "manager", "managers"}
 def find_faults(name: str, source: str, *, is_package: bool = False) -> list[str]:
     """Everything wrong with the module ``name``, one sentence each."""
     tree = ast.parse(source)
-    rules = (_faults_of_layers, _faults_of_confinement, _faults_of_domain)
+    rules = (_faults_of_layers, _faults_of_store, _faults_of_confinement, _faults_of_domain)
     imported = set(_imports(name, tree, is_package=is_package))
     faults = [fault for rule in rules for fault in rule(name, imported)]
     return faults + list(_faults_of_calls(name, tree)) + list(_faults_of_form(name, tree))
@@ -103,6 +112,16 @@ def _faults_of_layers(name: str, imported: set[str]) -> Iterator[str]:
             yield f"{name} imports {there}, which is above it"
         elif RANKS[there] == RANKS[here] and (here, there) not in SIBLINGS:
             yield f"{name} imports its sibling {there}"
+
+
+def _faults_of_store(name: str, imported: set[str]) -> Iterator[str]:
+    here, rooms = _room(name), {_room(other) for other in imported if other.split(".")[0] == "dbmigrate"}
+    if here == "store":
+        for there in sorted(rooms & RANKS.keys() - STORE_IMPORTS - {here}):
+            if RANKS[there] < RANKS[here]:
+                yield f"{name} imports {there}, which a user's application would not"
+    elif "store" in rooms and RANKS.get(here, 0) > RANKS["store"] and not name.startswith(STORE_IMPORTERS):
+        yield f"{name} imports store, which only the demo and the command line may"
 
 
 def _faults_of_confinement(name: str, imported: set[str]) -> Iterator[str]:
@@ -192,6 +211,13 @@ WRONG = [
     ("dbmigrate.workflow.run", "import click", "click, which only cli may"),
     ("dbmigrate.workflow.run", "from rich.table import Table", "rich, which only cli may"),
     ("dbmigrate.workflow.run", "from dbmigrate.cli import main", "cli, which is above"),
+    ("dbmigrate.workflow.runner", "import fastapi", "fastapi, which only store may"),
+    ("dbmigrate.workflow.runner", "from dbmigrate.store.load import Load", "store, which only the demo and"),
+    ("dbmigrate.rehearsal.shop", "from dbmigrate.store.load import Load", "store, which is above"),
+    ("dbmigrate.app.session", "from dbmigrate.store import models", "store, which is above"),
+    ("dbmigrate.store.web", "from dbmigrate.mysql.sessions import Session", "mysql, which a user's application"),
+    ("dbmigrate.store.serve", "from dbmigrate.rehearsal import shop", "rehearsal, which a user's application"),
+    ("dbmigrate.store.serve", "from dbmigrate.workflow import demo", "workflow, which is above"),
     ("dbmigrate", "from dbmigrate.config import Config", "must import nothing"),
     ("dbmigrate.tools.x", "", "is in no layer"),
     ("dbmigrate.mysql.utils", "", "a name for anything"),
@@ -225,6 +251,9 @@ def test_checker_sees_a_missing_sentence(source: str) -> None:
         ("dbmigrate.copying.chunks", "from .sizing import size\nfrom dbmigrate.domain.keys import Key"),
         ("dbmigrate.config.servers", "from dbmigrate.telemetry import register_secret"),
         ("dbmigrate.rehearsal.local_servers", "import pymysql"),
+        ("dbmigrate.store.serve", "import uvicorn\nimport dbmigrate.app\nfrom dbmigrate.store.web import create_app"),
+        ("dbmigrate.workflow.demo_app", "from dbmigrate.store.load import Load"),
+        ("dbmigrate.cli.commands.trying", "from dbmigrate.store.load import Load"),
         (
             "dbmigrate.domain.keys",
             "import enum\nfrom datetime import datetime\nfrom .errors import FatalError",
