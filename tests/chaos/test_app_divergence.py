@@ -113,9 +113,9 @@ def _url(database: Any, port: int | None) -> str:
 
 @pytest.fixture
 def move(mariadb_pair: Any, tmp_path: Path) -> Iterator[Move]:
-    """A move of the accounts, just before the copy; the binlogs name columns."""
+    """A move of the accounts, just before the copy."""
     for database in (mariadb_pair.source, mariadb_pair.target):
-        database.server.execute("SET GLOBAL binlog_row_metadata = FULL", "RESET MASTER")
+        database.server.execute("RESET MASTER")
         database.server.create_user(ACCOUNT, PASSWORD, f"SELECT, INSERT, UPDATE, DELETE ON `{database.schema}`.*")
     create_tables(engine_of(mariadb_pair.source))
     environment = {
@@ -128,8 +128,6 @@ def move(mariadb_pair: Any, tmp_path: Path) -> Iterator[Move]:
     grant_control(mariadb_pair)
     yield move
     move.stop_all()
-    for database in (mariadb_pair.source, mariadb_pair.target):
-        database.server.execute("SET GLOBAL binlog_row_metadata = NO_LOG")
 
 
 @pytest.fixture
