@@ -48,6 +48,17 @@ def combine(class_: type[Any]) -> type[Any]:
     return type(f"Migrating{class_.__name__}", (Session, class_), {})
 
 
+class SessionFactory(orm.sessionmaker[_Session]):
+    """SQLAlchemy's own ``sessionmaker``, with an end: ``close`` when the application shuts down."""
+
+    def close(self) -> None:
+        """Stop following, and take this process out of the runner's list, so that it is waited for no longer.
+
+        Without it the process is waited for until it expires. Sessions of this factory must not be used any more.
+        """
+        self.kw["dbmigrate_instance"].close()
+
+
 def sessionmaker(
     source: sa.Engine,
     target: sa.Engine,
@@ -56,7 +67,7 @@ def sessionmaker(
     class_: type[_Session] = orm.Session,  # type: ignore[assignment]
     options: Options | None = None,
     **session_options: Any,
-) -> orm.sessionmaker[_Session]:
+) -> SessionFactory[_Session]:
     """Stands in for ``sqlalchemy.orm.sessionmaker(source, ...)``; takes its options too.
 
     ``migration_id`` is the ``[migration] id`` of the configuration. Nothing is connected before the first session is
@@ -68,7 +79,7 @@ def sessionmaker(
     require_engines(source, target)
     require_migration_id(migration_id)
     instance = Instance(source, target, migration_id, options or Options())
-    return orm.sessionmaker(source, class_=combine(class_), dbmigrate_instance=instance, **session_options)
+    return SessionFactory(source, class_=combine(class_), dbmigrate_instance=instance, **session_options)
 
 
 def require_migration_id(migration_id: str) -> None:

@@ -6,18 +6,12 @@ that shares nothing with the program's verifier.
 
 from __future__ import annotations
 
-import os
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from dbmigrate.config import Config
-from dbmigrate.config.loading import parse_config
 from dbmigrate.domain.ownership import FenceRow, decide_owner
 from dbmigrate.domain.phases import Phase
 from dbmigrate.domain.routes import Side
@@ -26,17 +20,16 @@ from dbmigrate.rehearsal.local_servers import LocalServer
 from dbmigrate.rehearsal.row_comparison import compare
 from dbmigrate.rehearsal.shop import create_shop, fill_shop
 from dbmigrate.rehearsal.shop_writers import Writers
-from dbmigrate.workflow.migration import Migration
+from dbmigrate.workflow.demo_move import DemoMove, Say, build_demo_config, describe_last_switch, private_servers
 from dbmigrate.workflow.requests import ask_runner, open_store
-from dbmigrate.workflow.runner import Runner
 from dbmigrate.workflow.switch import SWITCH
 from dbmigrate.workflow.verification import VERIFICATION
 
 SCHEMA = "shop"
 SOAK_SECONDS = 3.0
 APP_USER, APP_PASSWORD = "shop_app", "demo-only"
-
-Say = Callable[[str], None]
+APP_GRANTS = (f"ALL PRIVILEGES ON `{SCHEMA}`.*", "SELECT ON `_dbmigrate`.*")
+AUTO = '[cutover]\napproval = "auto"\n'
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +81,10 @@ def run_demo(*, rows: int, writers: int, say: Say) -> DemoReport:
         DbmigrateError: a server or the move failed.
     """
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="dbmigrate-demo-") as directory, _servers(Path(directory), say) as servers:
+    with (
+        tempfile.TemporaryDirectory(prefix="dbmigrate-demo-") as directory,
+        private_servers(Path(directory), APP_USER, APP_PASSWORD, APP_GRANTS, say) as servers,
+    ):
         say(f"filling a shop with about {rows:,} rows")
         connection = servers[Side.SOURCE].connect()
         create_shop(connection, SCHEMA)
@@ -98,25 +94,12 @@ def run_demo(*, rows: int, writers: int, say: Say) -> DemoReport:
         return _Demo(servers, Path(directory), writers, say).run(began)
 
 
-@contextmanager
-def _servers(directory: Path, say: Say) -> Iterator[dict[Side, LocalServer]]:
-    say("starting two private MariaDB servers")
-    with (
-        LocalServer.mariadb(directory / "source", name="source") as source,
-        LocalServer.mariadb(directory / "target", name="target") as target,
-    ):
-        for server in (source, target):
-            server.create_user(APP_USER, APP_PASSWORD, f"ALL PRIVILEGES ON `{SCHEMA}`.*", "SELECT ON `_dbmigrate`.*")
-        yield {Side.SOURCE: source, Side.TARGET: target}
-
-
 class _Demo:
     def __init__(self, servers: dict[Side, LocalServer], directory: Path, writers: int, say: Say) -> None:
         self._servers, self._say = servers, say
-        self._config = _build_config(servers, directory)
+        self._config = build_demo_config(servers, SCHEMA, AUTO, directory)
         self._writers = Writers(self._connect_to_owner, threads=writers)
-        self._max_lag = 0.0
-        self._streamed = 0
+        self._move = DemoMove(self._config, say)
 
     def run(self, began: float) -> DemoReport:
         self._writers.start()
@@ -125,77 +108,21 @@ class _Demo:
         finally:
             self._writers.stop()
         self._say("writers have stopped; the way back drains, then both sides are compared row by row")
-        self._walk(until=Phase.SOAK)
+        self._move.walk(until=Phase.SOAK)
         return self._judge(began)
 
     def _move_there_and_back(self) -> None:
-        with self._running() as store:
-            self._await_phase(store, Phase.SOAK)
-            self._say(f"cut over: {_describe_last_switch(store)}; soaking, changes stream back")
+        with self._move.running() as store:
+            self._move.await_phase(store, Phase.SOAK)
+            self._say(f"cut over: {describe_last_switch(store)}; soaking, changes stream back")
             time.sleep(SOAK_SECONDS)
             self._say("going back")
             ask_runner(store, "revert")
-        self._say(f"reverted: {_describe_last_switch(store)}; cutting over again")
-        with self._running() as store:
-            self._await_phase(store, Phase.SOAK)
-            self._say(f"cut over again: {_describe_last_switch(store)}")
+        self._say(f"reverted: {describe_last_switch(store)}; cutting over again")
+        with self._move.running() as store:
+            self._move.await_phase(store, Phase.SOAK)
+            self._say(f"cut over again: {describe_last_switch(store)}")
             time.sleep(SOAK_SECONDS)
-
-    # --- running, as `dbmigrate run` would in another terminal ---
-
-    @contextmanager
-    def _running(self) -> Iterator[ControlStore]:
-        """A runner works in the background during the block."""
-        migration = Migration(self._config)
-        runner = Runner(migration, assume_yes=True)
-        failures: list[BaseException] = []
-
-        def work() -> None:
-            try:
-                runner.run()
-            except BaseException as failure:
-                failures.append(failure)
-
-        thread = threading.Thread(target=work, name="runner")
-        self._failures = failures
-        thread.start()
-        try:
-            yield open_store(self._config)
-        finally:
-            runner.interrupt()
-            thread.join()
-            self._note(runner)
-            migration.close()
-        if failures:
-            raise failures[0]
-
-    def _walk(self, *, until: Phase) -> None:
-        migration = Migration(self._config)
-        try:
-            runner = Runner(migration, until=until, assume_yes=True)
-            runner.run()
-            self._note(runner)
-        finally:
-            migration.close()
-
-    def _note(self, runner: Runner) -> None:
-        status = runner.current.read_status() if runner.current else None
-        if status is not None:
-            self._max_lag = max(self._max_lag, status.max_lag_seconds)
-            self._streamed += status.rows_streamed
-
-    def _await_phase(self, store: ControlStore, phase: Phase) -> None:
-        shown = ""
-        while not self._failures:
-            state = store.load_state() if store.exists() else None
-            now = state.phase.value if state else ""
-            if now != shown and now:
-                shown = now
-                self._say(f"phase {now}")
-            if state is not None and state.phase is phase:
-                return
-            time.sleep(0.1)
-        raise self._failures[0]
 
     def _connect_to_owner(self) -> Any:
         """Where the shop's writes go now: like a service discovery, it asks the fence rows who owns the data."""
@@ -228,7 +155,7 @@ class _Demo:
         rows = int(copied.content["rows"]) if copied else 0
         return DemoReport(
             rows_copied=rows, copy_rows_per_second=round(rows / max(seconds, 0.001), 1),
-            changes_streamed=self._streamed, max_lag_seconds=round(self._max_lag, 3),
+            changes_streamed=self._move.streamed, max_lag_seconds=round(self._move.max_lag_seconds, 3),
             rows_verified=int(verified.content["rows"]) if verified else 0,
             verification_mismatches=int(verified.content["mismatches"]) if verified else -1,
             rows_compared=compared.rows, differences=compared.differing,
@@ -246,19 +173,3 @@ def _copy_seconds(store: ControlStore) -> float:
     if Phase.COPY not in entered or Phase.CATCH_UP not in entered:
         return 0.0
     return (entered[Phase.CATCH_UP] - entered[Phase.COPY]).total_seconds()
-
-
-def _describe_last_switch(store: ControlStore) -> str:
-    switch = store.load_evidence(SWITCH)
-    return f"writes paused for {switch.content['pause_ms']:.0f} ms" if switch else "no switch"
-
-
-def _build_config(servers: dict[Side, LocalServer], directory: Path) -> Config:
-    """The configuration an operator would write, with the passwords in the environment."""
-    sections = []
-    for side, server in servers.items():
-        variable = f"DBMIGRATE_DEMO_{side.value.upper()}_PASSWORD"
-        os.environ[variable] = server.password
-        sections.append(f'[{side.value}]\nurl = "{server.url(SCHEMA)}"\npassword_env = "{variable}"')
-    text = '[migration]\nid = "demo"\n' + "\n".join(sections) + '\n[cutover]\napproval = "auto"\n'
-    return parse_config(text, place="the demo's configuration", directory=directory)

@@ -1,0 +1,128 @@
+"""A move as an operator would run it in another terminal: what the demos share.
+
+Apart from them because they differ in what sells meanwhile, and in how it is judged.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from dbmigrate.config import Config
+from dbmigrate.config.loading import parse_config
+from dbmigrate.domain.phases import Phase
+from dbmigrate.domain.routes import Side
+from dbmigrate.mysql.control import ControlStore
+from dbmigrate.rehearsal.local_servers import LocalServer
+from dbmigrate.workflow.migration import Migration
+from dbmigrate.workflow.requests import open_store
+from dbmigrate.workflow.runner import Runner
+from dbmigrate.workflow.switch import SWITCH
+
+Say = Callable[[str], None]
+
+
+class DemoMove:
+    """Runners on one configuration, one after the other."""
+
+    def __init__(self, config: Config, say: Say) -> None:
+        self._config, self._say = config, say
+        self._failures: list[BaseException] = []
+        self.max_lag_seconds = 0.0
+        self.streamed = 0
+
+    @contextmanager
+    def running(self) -> Iterator[ControlStore]:
+        """A runner works in the background during the block."""
+        migration = Migration(self._config)
+        runner = Runner(migration, assume_yes=True)
+        failures: list[BaseException] = []
+
+        def work() -> None:
+            try:
+                runner.run()
+            except BaseException as failure:
+                failures.append(failure)
+
+        thread = threading.Thread(target=work, name="runner")
+        self._failures = failures
+        thread.start()
+        try:
+            yield open_store(self._config)
+        finally:
+            runner.interrupt()
+            thread.join()
+            self._note(runner)
+            migration.close()
+        if failures:
+            raise failures[0]
+
+    def walk(self, *, until: Phase) -> None:
+        """Run to the end of a phase, in this thread."""
+        migration = Migration(self._config)
+        try:
+            runner = Runner(migration, until=until, assume_yes=True)
+            runner.run()
+            self._note(runner)
+        finally:
+            migration.close()
+
+    def _note(self, runner: Runner) -> None:
+        status = runner.current.read_status() if runner.current else None
+        if status is not None:
+            self.max_lag_seconds = max(self.max_lag_seconds, status.max_lag_seconds)
+            self.streamed += status.rows_streamed
+
+    def await_phase(self, store: ControlStore, phase: Phase) -> None:
+        """Return once the migration is in this phase; say which it passes.
+
+        Raises:
+            DbmigrateError: the runner has failed.
+        """
+        shown = ""
+        while not self._failures:
+            state = store.load_state() if store.exists() else None
+            now = state.phase.value if state else ""
+            if now != shown and now:
+                shown = now
+                self._say(f"phase {now}")
+            if state is not None and state.phase is phase:
+                return
+            time.sleep(0.1)
+        raise self._failures[0]
+
+
+@contextmanager
+def private_servers(
+    directory: Path, user: str, password: str, grants: tuple[str, ...], say: Say
+) -> Iterator[dict[Side, LocalServer]]:
+    """Two throwaway servers with an account for what sells."""
+    say("starting two private MariaDB servers")
+    with (
+        LocalServer.mariadb(directory / "source", name="source") as source,
+        LocalServer.mariadb(directory / "target", name="target") as target,
+    ):
+        for server in (source, target):
+            server.create_user(user, password, *grants)
+        yield {Side.SOURCE: source, Side.TARGET: target}
+
+
+def describe_last_switch(store: ControlStore) -> str:
+    """How long writes paused."""
+    switch = store.load_evidence(SWITCH)
+    return f"writes paused for {switch.content['pause_ms']:.0f} ms" if switch else "no switch"
+
+
+def build_demo_config(servers: dict[Side, LocalServer], schema: str, text: str, directory: Path) -> Config:
+    """The configuration an operator would write, with the passwords in the environment."""
+    sections = []
+    for side, server in servers.items():
+        variable = f"DBMIGRATE_DEMO_{side.value.upper()}_PASSWORD"
+        os.environ[variable] = server.password
+        sections.append(f'[{side.value}]\nurl = "{server.url(schema)}"\npassword_env = "{variable}"')
+    text = '[migration]\nid = "demo"\n' + "\n".join(sections) + "\n" + text
+    return parse_config(text, place="the demo's configuration", directory=directory)
