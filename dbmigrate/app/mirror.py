@@ -23,6 +23,7 @@ from dbmigrate.app.capture.touched import KeyValues, Touched
 from dbmigrate.app.engines import detached_engine
 from dbmigrate.domain.routes import Side
 from dbmigrate.domain.schema import TableName
+from dbmigrate.mysql.identifiers import quote_identifier
 from dbmigrate.mysql.mirror_plan import MirrorPlan
 from dbmigrate.mysql.sessions import EXACT_SQL_MODE
 
@@ -63,9 +64,12 @@ def _read_table(connection: sa.Connection, touched: Touched) -> Batch:
     selected: list[sa.ColumnClause[Any]] = [
         sa.literal_column(sql) for sql in (plan.key_literal, plan.row_literal, _ZONE, _MODE)
     ]
+    table = sa.table(plan.origin.name, *touched.columns, schema=plan.origin.schema)
     statement = (
         sa.select(*selected)
-        .select_from(sa.table(plan.origin.name, *touched.columns, schema=plan.origin.schema))
+        .select_from(table)
+        # A small table would be scanned, and the scan would lock rows of other transactions.
+        .with_hint(table, f"FORCE INDEX ({quote_identifier(plan.key_index).replace('%', '%%')})")
         .where(_has_keys(touched.columns, touched.keys, spelled_out=plan.spells_keys_out))
     )
     if plan.where:

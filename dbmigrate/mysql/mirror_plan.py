@@ -45,6 +45,7 @@ class MirrorPlan:
     destination: TableName
     columns: tuple[str, ...]
     key_columns: tuple[str, ...]
+    key_index: str
     destination_key: tuple[str, ...]
     key_literal: str
     row_literal: str
@@ -84,6 +85,7 @@ def build_mirror_plan(route: Route, *, children: Iterable[Table], has_triggers: 
         destination=route.destination.name,
         columns=tuple(column.name for column in table.columns),
         key_columns=tuple(column.name for column in table.key_columns),
+        key_index=table.key.name if table.key is not None else "PRIMARY",
         destination_key=route.destination_key,
         key_literal=key_expression(table.key_columns),
         row_literal=build_row_literal(route),

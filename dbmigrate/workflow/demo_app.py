@@ -102,6 +102,7 @@ def format_app_demo(report: AppDemoReport) -> str:
             "switch",
             f"compared          {report.rows_compared:,} rows one by one, {report.differences} differences",
             f"took              {report.seconds:.0f} s",
+            *(f"failed            {error}" for error in load.errors),
         ]
     )
 
