@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 import sqlalchemy as sa
 from sqlalchemy import orm
@@ -48,15 +48,38 @@ def combine(class_: type[Any]) -> type[Any]:
     return type(f"Migrating{class_.__name__}", (Session, class_), {})
 
 
+@overload
 def sessionmaker(
     source: sa.Engine,
     target: sa.Engine,
     *,
     migration_id: str,
-    class_: type[_Session] = orm.Session,  # type: ignore[assignment]
+    class_: type[_Session],
     options: Options | None = None,
     **session_options: Any,
-) -> orm.sessionmaker[_Session]:
+) -> orm.sessionmaker[_Session]: ...
+
+
+@overload
+def sessionmaker(
+    source: sa.Engine,
+    target: sa.Engine,
+    *,
+    migration_id: str,
+    options: Options | None = None,
+    **session_options: Any,
+) -> orm.sessionmaker[orm.Session]: ...
+
+
+def sessionmaker(
+    source: sa.Engine,
+    target: sa.Engine,
+    *,
+    migration_id: str,
+    class_: type[orm.Session] = orm.Session,
+    options: Options | None = None,
+    **session_options: Any,
+) -> orm.sessionmaker[Any]:
     """Stands in for ``sqlalchemy.orm.sessionmaker(source, ...)``; takes its options too.
 
     ``migration_id`` is the ``[migration] id`` of the configuration. Nothing is connected before the first session is
