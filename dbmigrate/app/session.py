@@ -46,7 +46,9 @@ class Session(orm.Session):
         self._dbmigrate_unit: Unit | None = None
         self._dbmigrate_options: Mapping[str, Any] | None = None
         self._dbmigrate_connected = 0
+        self._dbmigrate_watches_reads = False
         dbmigrate_instance.follow()
+        self._watch_reads()
 
     def get_bind(
         self, mapper: Any = None, *, clause: Any = None, bind: Any = None, **options: Any
@@ -96,7 +98,21 @@ class Session(orm.Session):
             return unit.begin_writing(self._connect, is_nested=self.in_nested_transaction())
         return self._choose_read_side(unit)
 
+    def _watch_reads(self) -> None:
+        """Be ready to answer reads from the target, between two transactions.
+
+        Not from the beginning: SQLAlchemy prepares every statement twice for a session with this event. And by session,
+        not by class: that would change a list which other threads are walking through.
+        """
+        row = self.dbmigrate_instance.known
+        if row is not None and row.read_share > 0 and not self._dbmigrate_watches_reads:
+            self._dbmigrate_watches_reads = True
+            event.listen(self, "do_orm_execute", _on_execute)
+
     def _choose_read_side(self, unit: Unit) -> Side:
+        if not self._dbmigrate_watches_reads:
+            self.dbmigrate_instance.wait_for_look()
+            return self.dbmigrate_instance.owner
         if unit.read_side is None:
             unit.read_side = choose_read_side(self.dbmigrate_instance, self.info.get(READ_KEY))
         return unit.read_side
@@ -134,7 +150,6 @@ def _is_plain_select(text: str) -> bool:
     return _READS.match(text) is not None and _WRITES.search(text) is None
 
 
-@event.listens_for(Session, "do_orm_execute")
 def _on_execute(state: orm.ORMExecuteState) -> sa.Result[Any] | None:
     """Answer a read from the target, or from the owner after all."""
     session = state.session
@@ -173,3 +188,4 @@ def _after_transaction_end(session: Session, transaction: orm.SessionTransaction
     if transaction.parent is None and session._dbmigrate_unit is not None:
         session._dbmigrate_unit.end()
         session._dbmigrate_unit = None
+        session._watch_reads()
