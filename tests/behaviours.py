@@ -163,7 +163,7 @@ class Theatre:
             with self.own_engines[side].begin() as connection:
                 connection.exec_driver_sql(
                     f"REPLACE INTO _dbmigrate.fence VALUES ('{migration_id}', {row.epoch}, '{row.owner.value}', "
-                    f"'{row.phase.value}', 0, 0, 0)"
+                    f"'{row.phase.value}', 0, {row.read_share}, 0)"
                 )
 
     def read_tables(self, side: Side) -> dict[str, list[tuple[Any, ...]]]:

@@ -156,7 +156,11 @@ def _on_execute(state: orm.ORMExecuteState) -> sa.Result[Any] | None:
     assert isinstance(session, Session)  # noqa: S101  # the event is registered on this class
     unit, instance = session.dbmigrate_unit(), session.dbmigrate_instance
     row = instance.known
-    if row is None or row.read_share <= 0 or unit.write_side is not None or not _only_reads(state.statement):
+    if row is None or row.read_share <= 0 or unit.write_side is not None:
+        return None
+    if not _only_reads(state.statement):
+        if state.is_orm_statement:
+            session.get_bind(**state.bind_arguments)  # what an UPDATE looks for first, it finds where it writes
         return None
     if session._choose_read_side(unit) is instance.owner:
         return None

@@ -186,3 +186,28 @@ def test_naming_the_source_engine_follows_the_owner(theatre: Theatre, is_async: 
     Stage(theatre, is_async, Situation.OWNER_TARGET).perform(scenario)
     assert [row[0] for row in theatre.read_tables(Side.TARGET)["customer"]] == [1, 2]
     assert theatre.read_tables(Side.SOURCE)["customer"] == []
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+def test_an_update_looks_for_its_rows_where_it_writes_them(theatre: Theatre, is_async: bool) -> None:
+    """``synchronize_session="fetch"`` sends a SELECT first, which must not ask a target that reads are ramped to."""
+
+    def scenario(stage: Stage) -> Any:
+        row = FenceRow(1, Side.SOURCE, Phase.RAMP_READS, read_share=100)
+        theatre.save_fence(stage.migration_id, row)
+        factory = stage.make(expire_on_commit=False)
+        with stage.begin(factory) as session:
+            session.add(Customer(id=1, name="ann"))
+        with stage.open(factory) as session:
+            answer = [session.scalars(sa.select(Customer.id)).all()]
+            session.add(ann := Customer(id=2, name="bob"))
+            session.commit()
+        with stage.open(factory) as session:
+            session.add(ann)
+            update = sa.update(Customer).where(sa.func.lower(Customer.name) == "bob").values(name="bobby")
+            session.execute(update, execution_options={"synchronize_session": "fetch"})
+            return [*answer, ann.name, session.commit()]
+
+    outcome = Stage(theatre, is_async, Situation.OWNER_SOURCE).perform(scenario)
+    assert outcome.result[1:] == ["bobby", None]
+    assert outcome.tables["customer"] == [(1, "ann"), (2, "bobby")]
