@@ -509,10 +509,10 @@ def isolation_level_of_a_transaction(stage: Stage) -> Any:
     stock(stage)
     with stage.open() as session:
         connection = session.connection(execution_options={"isolation_level": "SERIALIZABLE"})
-        level = session.scalar(sa.text("SELECT @@tx_isolation"))
+        level = connection.get_isolation_level()
         session.add(Customer(id=3, name="carl"))
         session.commit()
-        after = session.scalar(sa.text("SELECT @@tx_isolation"))
+        after = session.connection().get_isolation_level()
         return level, connection.closed, after
 
 

@@ -163,7 +163,7 @@ class Theatre:
             with self.own_engines[side].begin() as connection:
                 connection.exec_driver_sql(
                     f"REPLACE INTO _dbmigrate.fence VALUES ('{migration_id}', {row.epoch}, '{row.owner.value}', "
-                    f"'{row.phase.value}', 0, 0, 0)"
+                    f"'{row.phase.value}', 0, {row.read_share}, 0)"
                 )
 
     def read_tables(self, side: Side) -> dict[str, list[tuple[Any, ...]]]:
@@ -241,7 +241,16 @@ class Stage:
         if self.situation is None:
             return (sa_asyncio.async_sessionmaker if self.is_async else orm.sessionmaker)(source, **options)
         make: Any = async_sessionmaker if self.is_async else sessionmaker
-        factory = make(source, target, migration_id=self.migration_id, **options)
+        return self._keep(make(source, target, migration_id=self.migration_id, **options))
+
+    def make_async(self, make: Any, **options: Any) -> Any:
+        """An async factory, ``class_`` being an async session's."""
+        engines = self._engines
+        if self.situation is None:
+            return make(engines[Side.SOURCE], **options)
+        return self._keep(make(engines[Side.SOURCE], engines[Side.TARGET], migration_id=self.migration_id, **options))
+
+    def _keep(self, factory: Any) -> Any:
         self._made.append(factory.kw["dbmigrate_instance"])
         if self.situation is Situation.NO_MIGRATION:
             self._let_look(factory)

@@ -6,7 +6,7 @@ the limits on the mirror are kept by cancelling instead of by walking away from 
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 from sqlalchemy.ext import asyncio as sa_asyncio
 
@@ -18,15 +18,38 @@ from dbmigrate.domain.errors import ConfigurationError
 _Session = TypeVar("_Session", bound=sa_asyncio.AsyncSession)
 
 
+@overload
 def async_sessionmaker(
     source: sa_asyncio.AsyncEngine,
     target: sa_asyncio.AsyncEngine,
     *,
     migration_id: str,
-    class_: type[_Session] = sa_asyncio.AsyncSession,  # type: ignore[assignment]
+    class_: type[_Session],
     options: Options | None = None,
     **session_options: Any,
-) -> sa_asyncio.async_sessionmaker[_Session]:
+) -> sa_asyncio.async_sessionmaker[_Session]: ...
+
+
+@overload
+def async_sessionmaker(
+    source: sa_asyncio.AsyncEngine,
+    target: sa_asyncio.AsyncEngine,
+    *,
+    migration_id: str,
+    options: Options | None = None,
+    **session_options: Any,
+) -> sa_asyncio.async_sessionmaker[sa_asyncio.AsyncSession]: ...
+
+
+def async_sessionmaker(
+    source: sa_asyncio.AsyncEngine,
+    target: sa_asyncio.AsyncEngine,
+    *,
+    migration_id: str,
+    class_: type[sa_asyncio.AsyncSession] = sa_asyncio.AsyncSession,
+    options: Options | None = None,
+    **session_options: Any,
+) -> sa_asyncio.async_sessionmaker[Any]:
     """Stands in for ``sqlalchemy.ext.asyncio.async_sessionmaker(source, ...)``; takes its options too.
 
     Raises:

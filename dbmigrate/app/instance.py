@@ -117,7 +117,7 @@ class Instance:
 
     def wait_for_look(self) -> None:
         """Until somebody has looked at the row for the first time, nobody knows which side to read; not for long."""
-        if self._looked.is_set():
+        if self._known is not None or self._looked.is_set():
             return
         if self._is_async:
             waiting = asyncio.get_running_loop().run_in_executor(None, self._looked.wait, STATE_EXPIRES_SECONDS)

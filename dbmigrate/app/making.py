@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 import sqlalchemy as sa
 from sqlalchemy import orm
@@ -59,15 +59,38 @@ class SessionFactory(orm.sessionmaker[_Session]):
         self.kw["dbmigrate_instance"].close()
 
 
+@overload
 def sessionmaker(
     source: sa.Engine,
     target: sa.Engine,
     *,
     migration_id: str,
-    class_: type[_Session] = orm.Session,  # type: ignore[assignment]
+    class_: type[_Session],
     options: Options | None = None,
     **session_options: Any,
-) -> SessionFactory[_Session]:
+) -> SessionFactory[_Session]: ...
+
+
+@overload
+def sessionmaker(
+    source: sa.Engine,
+    target: sa.Engine,
+    *,
+    migration_id: str,
+    options: Options | None = None,
+    **session_options: Any,
+) -> SessionFactory[orm.Session]: ...
+
+
+def sessionmaker(
+    source: sa.Engine,
+    target: sa.Engine,
+    *,
+    migration_id: str,
+    class_: type[orm.Session] = orm.Session,
+    options: Options | None = None,
+    **session_options: Any,
+) -> SessionFactory[Any]:
     """Stands in for ``sqlalchemy.orm.sessionmaker(source, ...)``; takes its options too.
 
     ``migration_id`` is the ``[migration] id`` of the configuration. Nothing is connected before the first session is

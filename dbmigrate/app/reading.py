@@ -28,7 +28,6 @@ READ_KEY = "dbmigrate_read_key"
 
 def choose_read_side(instance: Instance, key: Any) -> Side:
     """The side that this reader reads from. The same key stays on one side while the share stays."""
-    instance.wait_for_look()
     row = instance.known
     if row is None or row.read_share <= 0 or row.owner is Side.TARGET:
         return instance.owner

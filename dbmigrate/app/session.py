@@ -49,7 +49,9 @@ class Session(orm.Session):
         self._dbmigrate_unit: Unit | None = None
         self._dbmigrate_options: Mapping[str, Any] | None = None
         self._dbmigrate_connected = 0
+        self._dbmigrate_watches_reads = False
         dbmigrate_instance.follow()
+        self._watch_reads()
 
     def get_bind(
         self, mapper: Any = None, *, clause: Any = None, bind: Any = None, **options: Any
@@ -99,7 +101,21 @@ class Session(orm.Session):
             return unit.begin_writing(self._connect, is_nested=self.in_nested_transaction())
         return self._choose_read_side(unit)
 
+    def _watch_reads(self) -> None:
+        """Be ready to answer reads from the target, between two transactions.
+
+        Not from the beginning: SQLAlchemy prepares every statement twice for a session with this event. And by session,
+        not by class: that would change a list which other threads are walking through.
+        """
+        row = self.dbmigrate_instance.known
+        if row is not None and row.read_share > 0 and not self._dbmigrate_watches_reads:
+            self._dbmigrate_watches_reads = True
+            event.listen(self, "do_orm_execute", _on_execute)
+
     def _choose_read_side(self, unit: Unit) -> Side:
+        if not self._dbmigrate_watches_reads:
+            self.dbmigrate_instance.wait_for_look()
+            return self.dbmigrate_instance.owner
         if unit.read_side is None:
             unit.read_side = choose_read_side(self.dbmigrate_instance, self.info.get(READ_KEY))
         return unit.read_side
@@ -127,14 +143,17 @@ def _only_reads(clause: Any) -> bool:
     return isinstance(clause, FunctionElement | ColumnElement)
 
 
-@event.listens_for(Session, "do_orm_execute")
 def _on_execute(state: orm.ORMExecuteState) -> sa.Result[Any] | None:
     """Answer a read from the target, or from the owner after all."""
     session = state.session
     assert isinstance(session, Session)  # noqa: S101  # the event is registered on this class
     unit, instance = session.dbmigrate_unit(), session.dbmigrate_instance
     row = instance.known
-    if row is None or row.read_share <= 0 or unit.write_side is not None or not _only_reads(state.statement):
+    if row is None or row.read_share <= 0 or unit.write_side is not None:
+        return None
+    if not _only_reads(state.statement):
+        if state.is_orm_statement:
+            session.get_bind(**state.bind_arguments)  # what an UPDATE looks for first, it finds where it writes
         return None
     if session._choose_read_side(unit) is instance.owner:
         return None
@@ -166,3 +185,4 @@ def _after_transaction_end(session: Session, transaction: orm.SessionTransaction
     if transaction.parent is None and session._dbmigrate_unit is not None:
         session._dbmigrate_unit.end()
         session._dbmigrate_unit = None
+        session._watch_reads()

@@ -111,7 +111,7 @@ def test_the_text_tells_whether_the_target_was_met():
     assert "ours / peer: 0.5 (0.25 to 0.75); target at most 1: met" in build_report().format_text()
 
 
-@pytest.mark.parametrize("name", ["copy", "stream", "verify", "cutover", "chaos"])
+@pytest.mark.parametrize("name", ["copy", "stream", "verify", "cutover", "session", "chaos"])
 def test_every_benchmark_starts_as_a_script(name):
     """Its directory is first on the path then, and holds a ``copy.py`` that must not hide the library's."""
     done = subprocess.run(
