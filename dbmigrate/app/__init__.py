@@ -9,8 +9,8 @@ Deploy it before the move and take it out after it; nothing in between needs a d
 docs/application.md has every option. ``dbmigrate.app.asyncio`` is the same for async engines.
 """
 
-from dbmigrate.app.making import sessionmaker
+from dbmigrate.app.making import SessionFactory, sessionmaker
 from dbmigrate.app.options import Options
 from dbmigrate.app.session import Session
 
-__all__ = ["Options", "Session", "sessionmaker"]
+__all__ = ["Options", "Session", "SessionFactory", "sessionmaker"]

@@ -18,6 +18,14 @@ from dbmigrate.domain.errors import ConfigurationError
 _Session = TypeVar("_Session", bound=sa_asyncio.AsyncSession)
 
 
+class AsyncSessionFactory(sa_asyncio.async_sessionmaker[_Session]):
+    """SQLAlchemy's own ``async_sessionmaker``, with an end: ``close`` when the application shuts down."""
+
+    def close(self) -> None:
+        """Stop following; see ``dbmigrate.app.making.SessionFactory.close``. Blocks for a moment."""
+        self.kw["dbmigrate_instance"].close()
+
+
 @overload
 def async_sessionmaker(
     source: sa_asyncio.AsyncEngine,
@@ -27,7 +35,7 @@ def async_sessionmaker(
     class_: type[_Session],
     options: Options | None = None,
     **session_options: Any,
-) -> sa_asyncio.async_sessionmaker[_Session]: ...
+) -> AsyncSessionFactory[_Session]: ...
 
 
 @overload
@@ -38,7 +46,7 @@ def async_sessionmaker(
     migration_id: str,
     options: Options | None = None,
     **session_options: Any,
-) -> sa_asyncio.async_sessionmaker[sa_asyncio.AsyncSession]: ...
+) -> AsyncSessionFactory[sa_asyncio.AsyncSession]: ...
 
 
 def async_sessionmaker(
@@ -49,7 +57,7 @@ def async_sessionmaker(
     class_: type[sa_asyncio.AsyncSession] = sa_asyncio.AsyncSession,
     options: Options | None = None,
     **session_options: Any,
-) -> sa_asyncio.async_sessionmaker[Any]:
+) -> AsyncSessionFactory[Any]:
     """Stands in for ``sqlalchemy.ext.asyncio.async_sessionmaker(source, ...)``; takes its options too.
 
     Raises:
@@ -65,6 +73,6 @@ def async_sessionmaker(
     require_migration_id(migration_id)
     instance = Instance(source.sync_engine, target.sync_engine, migration_id, options or Options(), is_async=True)
     sync_class = session_options.pop("sync_session_class", class_.sync_session_class)
-    return sa_asyncio.async_sessionmaker(
+    return AsyncSessionFactory(
         source, class_=class_, sync_session_class=combine(sync_class), dbmigrate_instance=instance, **session_options
     )

@@ -86,8 +86,7 @@ class Instance:
         self.units: weakref.WeakKeyDictionary[sa.Connection, Unit] = weakref.WeakKeyDictionary()
         bounded: Bounded = InEventLoop() if is_async else InThreads(options.mirror_threads)
         self.mirroring = Mirroring(self, Mirrors(self.engines, bounded, timeout_seconds=options.mirror_timeout_seconds))
-        self._capture, self._latencies = Capture(self), Latencies(self)
-        self._is_capturing = self._is_measuring = False
+        self.capture, self.latencies = Capture(self), Latencies(self)
         self._is_async, self._clock = is_async, clock
         self._plans: dict[Direction, dict[TableName, MirrorPlan]] = {}
         self._plans_phase: Phase | None = None
@@ -199,8 +198,6 @@ class Instance:
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout=5)
         self.mirroring.close()
-        self._capture.close()
-        self._latencies.close()
 
     def _run(self) -> None:
         """An async engine's connections belong to an event loop, so the thread has a loop and connections of its own."""
@@ -259,9 +256,6 @@ class Instance:
             return
         if row is not None or Side.SOURCE in rows:
             self.learn(row, asked_at, is_both_sides=len(rows) == 2 or row is None)
-        if row is not None and row.read_share > 0 and not self._is_measuring:
-            self._is_measuring = True
-            self._latencies.listen()
         if row is not None and row.mirror and self._plans_phase is not row.phase:
             self._load_plans(own[Side.TARGET], row.phase)
 
@@ -272,10 +266,6 @@ class Instance:
                     direction: find_plans(load_plans(connection, self.migration_id, direction))
                     for direction in Direction
                 }
-            if not self._is_capturing:
-                self._is_capturing = True
-                self._capture.listen()
-                self.mirroring.listen()
             self._plans_phase = phase
         except (sa.exc.SQLAlchemyError, OSError) as fault:
             log.warning("how to mirror cannot be read: %s", type(fault).__name__)

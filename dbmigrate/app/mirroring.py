@@ -29,16 +29,12 @@ class Mirroring:
     def __init__(self, instance: Instance, mirrors: Mirrors) -> None:
         self._instance, self._mirrors = instance, mirrors
 
-    def listen(self) -> None:
-        """Begin to mirror. Until then it costs nothing."""
-        for engine in self._instance.engines.values():
-            event.listen(engine, "commit", self._before_commit)
+    def listen(self, connection: sa.Connection) -> None:
+        """Mirror what this connection commits."""
+        event.listen(connection, "commit", self._before_commit)
 
     def close(self) -> None:
         """Mirror no more."""
-        for engine in self._instance.engines.values():
-            if event.contains(engine, "commit", self._before_commit):
-                event.remove(engine, "commit", self._before_commit)
         self._mirrors.close()
 
     def _before_commit(self, connection: sa.Connection) -> None:

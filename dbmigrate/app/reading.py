@@ -61,18 +61,11 @@ class Latencies:
     def __init__(self, instance: Instance) -> None:
         self._instance = instance
 
-    def listen(self) -> None:
-        """Begin to measure. Until then it costs nothing."""
-        for engine in self._instance.engines.values():
-            event.listen(engine, "before_cursor_execute", self._before)
-            event.listen(engine, "after_cursor_execute", self._after)
-
-    def close(self) -> None:
-        """Measure no more."""
-        for engine in self._instance.engines.values():
-            for name, listener in (("before_cursor_execute", self._before), ("after_cursor_execute", self._after)):
-                if event.contains(engine, name, listener):
-                    event.remove(engine, name, listener)
+    def listen(self, connection: sa.Connection) -> None:
+        """Measure the reads of this connection."""
+        if not event.contains(connection, "before_cursor_execute", self._before):
+            event.listen(connection, "before_cursor_execute", self._before)
+            event.listen(connection, "after_cursor_execute", self._after)
 
     def _before(self, connection: sa.Connection, cursor: Any, sql: str, given: Any, context: Any, many: bool) -> None:
         unit = self._instance.units.get(connection)

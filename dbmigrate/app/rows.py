@@ -17,7 +17,7 @@ from dbmigrate.domain.routes import Side
 
 _SELECT = "SELECT epoch, owner, phase, mirror, read_share, shadow_share FROM _dbmigrate.fence WHERE migration_id = :id"
 _READ = sa.text(_SELECT)
-_LOCK = sa.text(_SELECT + " LOCK IN SHARE MODE")
+_LOCK = sa.text(_SELECT.replace(" FROM", ", @@SESSION.autocommit AS keeps_no_lock FROM", 1) + " LOCK IN SHARE MODE")
 _COMPLETE = sa.text(
     "UPDATE _dbmigrate.fence SET owner = :owner, phase = :phase, mirror = :mirror, read_share = :read_share, "
     "shadow_share = :shadow_share, epoch = :epoch WHERE migration_id = :id AND epoch < :epoch"
@@ -52,6 +52,9 @@ def lock_row(connection: sa.Connection, migration_id: str) -> FenceRow | None:
 
     Waits while a switch is being made. As a locking read it makes no snapshot: plain reads after it see what was
     committed before the lock was granted.
+
+    Raises:
+        ConfigurationError: the connection commits by itself, so the lock is gone already.
     """
     return _fetch(connection, _LOCK, migration_id)
 
@@ -69,6 +72,11 @@ def _fetch(connection: sa.Connection, statement: sa.TextClause, migration_id: st
                 cause=f"error {number}", hint="GRANT SELECT, UPDATE ON _dbmigrate.fence to it, on both servers",
             ) from fault  # fmt: skip
         raise
+    if found is not None and getattr(found, "keeps_no_lock", False):
+        raise ConfigurationError(
+            "a write in autocommit cannot be held back during a switch", place=_place(connection),
+            cause="the connection's isolation level is AUTOCOMMIT", hint="write in a transaction; only reads may do so",
+        )  # fmt: skip
     return None if found is None else _parse(found)
 
 

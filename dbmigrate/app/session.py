@@ -171,6 +171,8 @@ def _on_execute(state: orm.ORMExecuteState) -> sa.Result[Any] | None:
 def _after_begin(session: Session, transaction: orm.SessionTransaction, connection: sa.Connection) -> None:
     if connection.engine in session.dbmigrate_instance.engines.values():
         session.dbmigrate_instance.units[connection] = session.dbmigrate_unit()
+        if session._dbmigrate_watches_reads:
+            session.dbmigrate_instance.latencies.listen(connection)
 
 
 @event.listens_for(Session, "after_commit")

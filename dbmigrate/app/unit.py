@@ -43,9 +43,11 @@ class Unit:
         self.mirror: Mirror | None = None
         self._is_unfenced = False
 
-    def _begin_to_note(self) -> None:
+    def _begin_to_note(self, connection: sa.Connection) -> None:
         if self._wants_mirror:
             self.rows = TouchedRows()
+            self.instance.capture.listen(connection)
+            self.instance.mirroring.listen(connection)
         else:
             self.instance.counts.add(mirror_skipped=1)
 
@@ -115,7 +117,7 @@ class Unit:
         if row is None or (row.owner is side and (known is None or known.epoch <= row.epoch)):
             self.row, self.write_side = row, side
             if row is not None and row.mirror and self.instance.plans(side):
-                self._begin_to_note()
+                self._begin_to_note(connection)
             return True
         if not is_nested:
             _release(connection)

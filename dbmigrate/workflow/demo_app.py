@@ -47,6 +47,7 @@ mirror_in_soak = true
 min_instances = {instances}
 [gates]
 min_mirrored_writes = 20
+max_mirror_failure_ratio = 0.1
 min_shadow_samples = 0
 min_target_reads = 20
 max_latency_p95_ratio = 1000.0

@@ -213,6 +213,19 @@ def test_a_read_that_fails_on_the_target_is_answered_by_the_owner(shop: Shop, ma
     assert factory.kw["dbmigrate_instance"].counts.reads().fallbacks == 1
 
 
+def test_a_write_in_autocommit_is_refused_because_nothing_would_hold_it_back(
+    shop: Shop, make: Callable[..., Any]
+) -> None:
+    shop.create_fence()
+    shop.save_both(FenceRow(1, Side.SOURCE, Phase.CATCH_UP))
+    with make()() as session:
+        session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
+        session.rollback()
+        with pytest.raises(ConfigurationError, match="autocommit"):
+            session.connection(execution_options={"isolation_level": "AUTOCOMMIT"})
+    assert shop.names(Side.SOURCE) == set()
+
+
 @pytest.mark.parametrize("text", ["", "has space", "x" * 80])
 def test_an_id_that_no_migration_can_have_is_refused(shop: Shop, text: str) -> None:
     with pytest.raises(ConfigurationError, match="id of a migration"):

@@ -12,8 +12,8 @@ import sqlalchemy as sa
 from sqlalchemy import orm
 from sqlalchemy.ext import asyncio as sa_asyncio
 
-from dbmigrate.app import Options, sessionmaker
-from dbmigrate.app.asyncio import async_sessionmaker
+from dbmigrate.app import Options, SessionFactory, sessionmaker
+from dbmigrate.app.asyncio import AsyncSessionFactory, async_sessionmaker
 
 
 class Base(orm.DeclarativeBase):
@@ -38,7 +38,7 @@ class AsyncShopSession(sa_asyncio.AsyncSession):
 
 def use_sync(source: sa.Engine, target: sa.Engine) -> None:
     plain = sessionmaker(source, target, migration_id="shop")
-    assert_type(plain, orm.sessionmaker[orm.Session])
+    assert_type(plain, SessionFactory[orm.Session])
     with plain() as session:
         assert_type(session, orm.Session)
         assert_type(session.get(Customer, 1), Customer | None)
@@ -47,7 +47,7 @@ def use_sync(source: sa.Engine, target: sa.Engine) -> None:
     own = sessionmaker(
         source, target, migration_id="shop", class_=ShopSession, options=Options(strict=True), expire_on_commit=False
     )
-    assert_type(own, orm.sessionmaker[ShopSession])
+    assert_type(own, SessionFactory[ShopSession])
     with own.begin() as shop:
         assert_type(shop.count(), int)
     with own(info={"tenant": 1}, autoflush=False) as shop:
@@ -60,7 +60,7 @@ def use_sync(source: sa.Engine, target: sa.Engine) -> None:
 
 async def use_async(source: sa_asyncio.AsyncEngine, target: sa_asyncio.AsyncEngine) -> None:
     plain = async_sessionmaker(source, target, migration_id="shop")
-    assert_type(plain, sa_asyncio.async_sessionmaker[sa_asyncio.AsyncSession])
+    assert_type(plain, AsyncSessionFactory[sa_asyncio.AsyncSession])
     async with plain() as session:
         assert_type(session, sa_asyncio.AsyncSession)
         assert_type(await session.get(Customer, 1), Customer | None)
@@ -68,7 +68,7 @@ async def use_async(source: sa_asyncio.AsyncEngine, target: sa_asyncio.AsyncEngi
     own = async_sessionmaker(
         source, target, migration_id="shop", class_=AsyncShopSession, sync_session_class=ShopSession
     )
-    assert_type(own, sa_asyncio.async_sessionmaker[AsyncShopSession])
+    assert_type(own, AsyncSessionFactory[AsyncShopSession])
     async with own.begin() as shop:
         assert_type(await shop.count(), int)
 

@@ -6,7 +6,7 @@ a cursor and may write is counted by the tripwire, or refused in strict mode.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -48,19 +48,14 @@ class Capture:
             ("rollback_savepoint", self._rollback_savepoint),
         )
 
-    def listen(self) -> None:
-        """Begin to note. Until then it costs nothing."""
-        for engine, name, listener in self._each():
-            event.listen(engine, name, listener)
+    def listen(self, connection: sa.Connection) -> None:
+        """Note what passes this connection from now on.
 
-    def close(self) -> None:
-        """Note nothing more."""
-        for engine, name, listener in self._each():
-            if event.contains(engine, name, listener):
-                event.remove(engine, name, listener)
-
-    def _each(self) -> Iterable[tuple[sa.Engine, str, Callable[..., Any]]]:
-        return ((e, name, listener) for e in self._instance.engines.values() for name, listener in self._listeners)
+        By connection, not by engine: it costs nothing where nothing is mirrored, and changes no list of listeners that
+        other threads are walking through.
+        """
+        for name, listener in self._listeners:
+            event.listen(connection, name, listener)
 
     def _unit(self, connection: sa.Connection) -> Unit | None:
         unit = self._instance.units.get(connection)
