@@ -6,6 +6,7 @@ waited for a write. The store's own journal and audit say so, and a row by row c
 
 from __future__ import annotations
 
+import importlib.util
 import tempfile
 import time
 from collections.abc import Iterator
@@ -126,14 +127,12 @@ def run_app_demo(*, switches: int, rate: float, workers: int, instances: int, sa
 
 
 def _require_packages() -> None:
-    try:
-        import fastapi  # noqa: F401
-        import uvicorn  # noqa: F401
-    except ImportError as missing:
-        raise ConfigurationError(
-            "the sample store cannot run", place="--app", cause=f"{missing.name} is not installed",
-            hint="pip install 'dbmigrate[store]'",
-        ) from None  # fmt: skip
+    for name in ("fastapi", "uvicorn"):
+        if importlib.util.find_spec(name) is None:
+            raise ConfigurationError(
+                "the sample store cannot run", place="--app", cause=f"{name} is not installed",
+                hint="pip install 'dbmigrate[store]'",
+            )  # fmt: skip
 
 
 class _AppDemo:

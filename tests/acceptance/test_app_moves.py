@@ -128,6 +128,7 @@ def test_an_application_moves_there_back_and_there_again_on_mysql(
     _move_there_and_back_and_there(mysql_pair, begin_move, start_instance)
 
 
+@pytest.mark.slow
 def test_an_instance_that_does_not_follow_holds_the_phase_until_it_expires(
     mariadb_pair: Any, begin_move: BeginMove, start_instance: StartInstance
 ) -> None:
@@ -153,6 +154,7 @@ def test_an_instance_that_does_not_follow_holds_the_phase_until_it_expires(
     assert rows == (("till-1",),)
 
 
+@pytest.mark.slow
 def test_too_few_instances_or_samples_are_waited_for_and_never_pass(
     mariadb_pair: Any, begin_move: BeginMove, start_instance: StartInstance
 ) -> None:
@@ -170,6 +172,7 @@ def test_too_few_instances_or_samples_are_waited_for_and_never_pass(
     assert move.read_phase() == "dual_write"
 
 
+@pytest.mark.slow
 def test_reads_that_really_differ_refuse_the_phase(
     mariadb_pair: Any, begin_move: BeginMove, start_instance: StartInstance
 ) -> None:
@@ -189,6 +192,7 @@ def test_reads_that_really_differ_refuse_the_phase(
     assert move.read_phase() == "verify"
 
 
+@pytest.mark.slow
 def test_the_ramp_steps_back_when_a_guardrail_breaks_and_then_to_nothing(
     mariadb_pair: Any, begin_move: BeginMove, start_instance: StartInstance
 ) -> None:
@@ -261,6 +265,7 @@ def test_writers_complete_a_switch_whose_runner_was_killed_between_its_commits_o
     _complete_a_switch_by_itself(mysql_pair, begin_move, start_instance)
 
 
+@pytest.mark.slow
 def test_a_transaction_that_holds_the_fence_row_undoes_the_switch_and_is_named(
     mariadb_pair: Any, begin_move: BeginMove, start_instance: StartInstance
 ) -> None:
@@ -300,6 +305,7 @@ def _require_refused(database: Any) -> None:
                 cursor.execute(statement)
 
 
+@pytest.mark.slow
 def test_mirrors_pause_while_triggers_change_sides_and_go_on_to_the_source_afterwards(
     mariadb_pair: Any, begin_move: BeginMove, start_instance: StartInstance
 ) -> None:

@@ -175,9 +175,8 @@ def test_hot_rows_there_back_and_there_again(move: Move, start: Callable[..., Ap
     _require_all_well(move, *applications, switches=3)
 
 
-@pytest.mark.parametrize(
-    "step", [s if s == "switch.origin_committed" else pytest.param(s, marks=pytest.mark.slow) for s in STEPS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("step", STEPS)
 def test_the_runner_dies_inside_the_switch(move: Move, start: Callable[..., Application], step: str) -> None:
     """No write fails: whoever finds the source's row ahead completes the switch."""
     application = start("one")
@@ -194,6 +193,7 @@ def test_the_runner_dies_inside_the_switch(move: Move, start: Callable[..., Appl
     _require_all_well(move, application, switches=1)
 
 
+@pytest.mark.slow
 def test_the_application_dies_between_its_two_commits(move: Move, start: Callable[..., Application]) -> None:
     """What the mirror never committed, the stream brings."""
     survivor = start("one")
@@ -206,6 +206,7 @@ def test_the_application_dies_between_its_two_commits(move: Move, start: Callabl
     _require_all_well(move, survivor, *victims, switches=1)
 
 
+@pytest.mark.slow
 def test_an_instance_that_is_cut_off_from_the_target_never_writes_on_the_old_owner(
     move: Move, start: Callable[..., Application]
 ) -> None:

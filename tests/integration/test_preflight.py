@@ -90,6 +90,8 @@ CASES = (
          remedy="read_only", text='[cutover]\nfence = "hook"\n'),
     Case("a limit nobody watches", "availability", Severity.OBSTACLE, "watching replicas",
          place="[throttle] max_replica_lag_seconds", text="[throttle]\nmax_replica_lag_seconds = 5\n"),
+    Case("comparisons that nobody makes", "availability", Severity.WARNING, "does not repeat reads",
+         place="[app] shadow_share", remedy="min_shadow_samples = 0", text="[app]\nenabled = true\n"),
     Case("no view of the disk", "disk", Severity.NOTE, "free space cannot be seen", place="target"),
 )  # fmt: skip
 
