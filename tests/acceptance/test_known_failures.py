@@ -16,6 +16,7 @@ from dbmigrate.config import load_config
 from dbmigrate.domain.errors import FatalError
 from dbmigrate.domain.phases import Phase
 from dbmigrate.domain.routes import Side
+from dbmigrate.mysql.control import FORMAT_VERSION
 from dbmigrate.rehearsal.row_comparison import compare
 from dbmigrate.workflow.migration import Migration, Surroundings
 from dbmigrate.workflow.runner import Runner
@@ -241,7 +242,7 @@ def begun(mariadb_pair: Any, move_factory: Factory) -> Move:
 def test_control_tables_of_another_version_are_refused_by_name(command: tuple[str, ...], begun: Move) -> None:
     begun.pair.target.server.execute("UPDATE _dbmigrate.migration SET format_version = 7")
     result = begun.run(*command, expect=3)
-    assert "the control tables have format 7, this program reads 1" in result.stderr
+    assert f"the control tables have format 7, this program reads {FORMAT_VERSION}" in result.stderr
     assert "continue with the version of dbmigrate that started it" in result.stderr
     assert begun.pair.source.server.execute("SELECT owner FROM _dbmigrate.fence") == (("source",),)
 
