@@ -7,6 +7,8 @@
 PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell command -v $(name) 2>/dev/null)))
 VENV := .venv
 READY := $(VENV)/.ready
+# Tests mostly wait: for leases, for servers, for each other. Each worker has servers of its own.
+PARALLEL := -n 2 --dist worksteal
 
 .PHONY: demo test lint types ci servers
 
@@ -14,7 +16,8 @@ demo: $(READY) servers
 	$(VENV)/bin/dbmigrate demo
 
 test: $(READY) servers
-	$(VENV)/bin/python -m pytest -q -m "not slow and not containers and not mysql"
+	DBMIGRATE_MARIADB_PLUGINS=$$(.ci/mariadb-plugins | tail -n 1) \
+		$(VENV)/bin/python -m pytest -q $(PARALLEL) -m "not slow and not containers and not mysql"
 
 lint: $(READY)
 	$(VENV)/bin/ruff check .
