@@ -6,7 +6,7 @@ import threading
 from dataclasses import fields, replace
 from typing import Any
 
-from dbmigrate.domain.evidence import LatencyHistogram, ReadCounts, ShadowCounts, WriteCounts
+from dbmigrate.domain.evidence import LatencyHistogram, ReadCounts, WriteCounts
 from dbmigrate.domain.phases import Phase
 
 
@@ -18,13 +18,14 @@ class Counts:
         self._phase: Phase | None = None
         self._writes = WriteCounts()
         self._reads = ReadCounts()
-        self._read_shadow: Any = None
 
-    def enter(self, phase: Phase) -> None:
-        """A phase was seen; a new one begins at zero."""
+    def enter(self, phase: Phase) -> bool:
+        """A phase was seen; whether it is a new one, which begins at zero."""
         with self._lock:
-            if phase is not self._phase:
-                self._phase, self._writes, self._reads = phase, WriteCounts(), ReadCounts()
+            if phase is self._phase:
+                return False
+            self._phase, self._writes, self._reads = phase, WriteCounts(), ReadCounts()
+            return True
 
     def add(self, **more: int) -> None:
         """Add to the counts of writes or reads by their names, which differ; other names are errors."""
@@ -48,7 +49,3 @@ class Counts:
     def reads(self) -> ReadCounts:
         """Reads since the phase began."""
         return self._reads
-
-    def shadow(self) -> ShadowCounts:
-        """Shadow reads since the phase began."""
-        return ShadowCounts()

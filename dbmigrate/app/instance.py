@@ -29,18 +29,25 @@ from dbmigrate.app.bounded import Bounded, InEventLoop, InThreads
 from dbmigrate.app.capture.listening import Capture
 from dbmigrate.app.counting import Counts
 from dbmigrate.app.engines import detached_engine
+from dbmigrate.app.failing import Failures
+from dbmigrate.app.faults import describe, is_missing
+from dbmigrate.app.mapped import MappedColumns
 from dbmigrate.app.mirror import Mirrors, find_plans
 from dbmigrate.app.mirroring import Mirroring
 from dbmigrate.app.options import Options
 from dbmigrate.app.reading import Latencies
-from dbmigrate.app.rows import complete_row, read_row
+from dbmigrate.app.rows import complete_row, read_other_ids, read_row
+from dbmigrate.app.shadowing import Shadowing
 from dbmigrate.domain.errors import AmbiguousError, DbmigrateError
 from dbmigrate.domain.evidence import InstanceReport
+from dbmigrate.domain.mappings import digest_columns
 from dbmigrate.domain.ownership import IDLE_LOOK_SECONDS, STATE_EXPIRES_SECONDS, FenceRow, decide_owner
 from dbmigrate.domain.phases import Phase
 from dbmigrate.domain.routes import Direction, Side
 from dbmigrate.domain.schema import TableName
+from dbmigrate.mysql.application_rules import ApplicationRules, load_rules
 from dbmigrate.mysql.evidence import remove_instance, save_report
+from dbmigrate.mysql.mappings import remove_mapping, save_mapping
 from dbmigrate.mysql.mirror_plan import MirrorPlan, load_plans
 
 if TYPE_CHECKING:
@@ -83,19 +90,24 @@ class Instance:
         self.engines = {Side.SOURCE: source, Side.TARGET: target}
         self.migration_id, self.options = migration_id, options
         self.counts = Counts()
+        # Only of connections that somebody listens to: noting each would cost every read.
         self.units: weakref.WeakKeyDictionary[sa.Connection, Unit] = weakref.WeakKeyDictionary()
         bounded: Bounded = InEventLoop() if is_async else InThreads(options.mirror_threads)
         self.mirroring = Mirroring(self, Mirrors(self.engines, bounded, timeout_seconds=options.mirror_timeout_seconds))
-        self.capture, self.latencies = Capture(self), Latencies(self)
+        self.capture, self.latencies, self.shadowing = Capture(self), Latencies(self), Shadowing(self)
+        self.failures = Failures(self)
+        self.failures.listen()
+        self.rules = ApplicationRules()
+        self._mapped, self._saved_mapping = MappedColumns(options.metadata), ""
         self._is_async, self._clock = is_async, clock
         self._plans: dict[Direction, dict[TableName, MirrorPlan]] = {}
-        self._plans_phase: Phase | None = None
+        self._orders_for: tuple[Phase, bool, bool] | None = None
         self._lock = threading.Lock()
         self._known: Known | None = None
         self._looked = threading.Event()
         self._unfenced = 0
         self._acknowledged = 0
-        self._saved_phase: Phase | None = None
+        self._has_warned_of_others = False
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._pid = 0
@@ -168,8 +180,8 @@ class Instance:
             if known is None or asked_at >= known.looked_at or row != known.row:
                 self._known = Known(row, max(asked_at, known.looked_at) if known is not None else asked_at)
                 self._looked.set()
-        if row is not None:
-            self.counts.enter(row.phase)
+        if row is not None and self.counts.enter(row.phase):
+            self.shadowing.reset()
 
     def complete(self, side: Side, row: FenceRow) -> None:
         """Make this side's row as new as the one that was found on the other side."""
@@ -185,11 +197,19 @@ class Instance:
         with self._lock:
             if self._pid == os.getpid():
                 return
+            if self._pid:
+                self._forget_the_parents_threads()
             self._pid = os.getpid()
             self.instance_id = f"{socket.gethostname()[:24]}-{self._pid}-{uuid.uuid4().hex[:12]}"
             self._stopping = threading.Event()
             self._thread = threading.Thread(target=self._run, name="dbmigrate-follower", daemon=True)
             self._thread.start()
+
+    def _forget_the_parents_threads(self) -> None:
+        """After a fork: threads stayed with the parent, and connections belong to it."""
+        self.mirroring.start_anew()
+        self._saved_mapping = ""
+        self.shadowing = Shadowing(self)
 
     def close(self) -> None:
         """Stop following and take the instance out of the runner's list, so that it waits for it no longer."""
@@ -197,6 +217,7 @@ class Instance:
         self._stopping.set()
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout=5)
+        self.shadowing.close()
         self.mirroring.close()
 
     def _run(self) -> None:
@@ -218,6 +239,7 @@ class Instance:
         try:
             while not self._stopping.wait(self._pause()):
                 self._look(own)
+                self._watch_stream(own)
                 if self.known is not None and self._clock() >= report_at:
                     report_at = self._clock() + REPORT_SECONDS
                     self._report(own[Side.TARGET])
@@ -241,8 +263,10 @@ class Instance:
             try:
                 with own[side].connect() as connection:
                     rows[side] = read_row(connection, self.migration_id)
+                    if rows[side] is None:
+                        self._warn_of_others(connection)
             except (sa.exc.SQLAlchemyError, DbmigrateError, OSError) as fault:
-                log.warning("the fence row of %s cannot be read: %s", side.value, type(fault).__name__)
+                log.warning("the fence row of %s cannot be read: %s", side.value, describe(fault))
             if side is Side.SOURCE and rows.get(side, ...) is None and self.known is None:
                 break  # no migration: the target need not even be there
         if not rows:
@@ -256,37 +280,81 @@ class Instance:
             return
         if row is not None or Side.SOURCE in rows:
             self.learn(row, asked_at, is_both_sides=len(rows) == 2 or row is None)
-        if row is not None and row.mirror and self._plans_phase is not row.phase:
-            self._load_plans(own[Side.TARGET], row.phase)
+        if row is not None and self._orders_for != _asks(row):
+            self._load_orders(own[Side.TARGET], row)
 
-    def _load_plans(self, target: sa.Engine, phase: Phase) -> None:
+    def _warn_of_others(self, connection: sa.Connection) -> None:
+        """An id with a slip in it looks like no migration at all, and writes would not be held back."""
+        others = [] if self._has_warned_of_others else read_other_ids(connection)
+        if others:
+            self._has_warned_of_others = True
+            log.warning(
+                "no migration has the id %r, and this application follows none; the server knows %s: is migration_id "
+                "what [migration] id says?", self.migration_id, ", ".join(map(repr, others)),
+            )  # fmt: skip
+
+    def _load_orders(self, target: sa.Engine, row: FenceRow) -> None:
+        """What the runner has written down for all instances: before the epoch that asks for it is acknowledged."""
         try:
             with target.connect() as connection:
-                self._plans = {
-                    direction: find_plans(load_plans(connection, self.migration_id, direction))
-                    for direction in Direction
-                }
-            self._plans_phase = phase
+                self._follow_rules(connection)
+                if row.mirror:
+                    self._plans = {
+                        direction: find_plans(load_plans(connection, self.migration_id, direction))
+                        for direction in Direction
+                    }
+            self._orders_for = _asks(row)
         except (sa.exc.SQLAlchemyError, OSError) as fault:
-            log.warning("how to mirror cannot be read: %s", type(fault).__name__)
+            log.warning("what the runner has left for the application cannot be read: %s", describe(fault))
+
+    def _follow_rules(self, target: sa.Connection) -> None:
+        try:
+            self.rules = load_rules(target, self.migration_id)
+        except sa.exc.DBAPIError as fault:
+            if not is_missing(fault):
+                raise
+            self.rules = ApplicationRules()  # a runner that has none for us
+        self.shadowing.follow(self.rules)
+
+    def _watch_stream(self, own: dict[Side, sa.Engine]) -> None:
+        try:
+            self.shadowing.watch(own[Side.SOURCE], own[Side.TARGET])
+        except (sa.exc.SQLAlchemyError, OSError) as fault:
+            log.warning("how far the stream is cannot be read: %s", describe(fault))
 
     def _report(self, target: sa.Engine) -> None:
         row = self.known
         if row is None:
             return
         with self._lock:
-            if self._unfenced == 0 and (not row.mirror or self._plans_phase is row.phase):
+            if self._unfenced == 0 and self._orders_for == _asks(row):
                 self._acknowledged = row.epoch
+        self._save_mapping(target)
         report = InstanceReport(
             instance_id=self.instance_id, host=socket.gethostname(), pid=os.getpid(), library_version=_VERSION,
             epoch=self._acknowledged, seen_at=datetime.now(UTC), phase=row.phase, writes=self.counts.writes(),
-            shadow=self.counts.shadow(), reads=self.counts.reads(),
+            shadow=self.shadowing.counts(), reads=self.counts.reads(), mapping_digest=self._saved_mapping,
         )  # fmt: skip
         try:
             with target.begin() as connection:
                 save_report(connection, self.migration_id, report)
+            self.shadowing.save_mismatches(target)
+            with target.connect() as connection:
+                self._follow_rules(connection)
         except (sa.exc.SQLAlchemyError, OSError) as fault:
-            log.warning("the report of this instance cannot be saved: %s", type(fault).__name__)
+            log.warning("the report of this instance cannot be saved: %s", describe(fault))
+
+    def _save_mapping(self, target: sa.Engine) -> None:
+        """Say which columns the models map, where that is new. A runner that has no table for it asks nobody."""
+        columns = self._mapped.read()
+        if (digest := digest_columns(columns)) == self._saved_mapping:
+            return
+        try:
+            with target.begin() as connection:
+                save_mapping(connection, self.migration_id, self.instance_id, columns)
+            self._saved_mapping = digest
+        except (sa.exc.SQLAlchemyError, OSError) as fault:
+            log.debug("the columns of this instance cannot be saved: %s", describe(fault))
 
     def _leave(self, target: sa.Engine) -> None:
         if self.known is None:
@@ -294,8 +362,15 @@ class Instance:
         try:
             with target.begin() as connection:
                 remove_instance(connection, self.migration_id, self.instance_id)
+            with target.begin() as connection:
+                remove_mapping(connection, self.migration_id, self.instance_id)
         except (sa.exc.SQLAlchemyError, OSError):
             log.info("this instance stays registered until it expires")
+
+
+def _asks(row: FenceRow) -> tuple[Phase, bool, bool]:
+    """What must have been read before a row is followed: plans of mirrors, rules of shadow reads."""
+    return row.phase, row.mirror, row.shadow_share > 0
 
 
 def _is_before(row: FenceRow | None, known: FenceRow | None) -> bool:

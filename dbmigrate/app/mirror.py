@@ -10,17 +10,20 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import event
+from sqlalchemy.pool.base import ResetStyle
 
-from dbmigrate.app.bounded import Bounded
+from dbmigrate.app.bounded import Bounded, Running
 from dbmigrate.app.breaker import Breaker
 from dbmigrate.app.capture.touched import KeyValues, Touched
 from dbmigrate.app.engines import detached_engine
+from dbmigrate.app.faults import describe
 from dbmigrate.domain.routes import Side
 from dbmigrate.domain.schema import TableName
 from dbmigrate.mysql.identifiers import quote_identifier
@@ -30,6 +33,7 @@ from dbmigrate.mysql.sessions import EXACT_SQL_MODE
 log = logging.getLogger(__name__)
 
 _BATCH_CHARACTERS = 1_000_000
+_KEYS = "dbmigrate_keys"
 _AS_IT_IS = {"no_parameters": True}
 _SESSION = (
     f"SET time_zone = '+00:00', foreign_key_checks = 0, sql_mode = '{EXACT_SQL_MODE}', innodb_lock_wait_timeout = 1, "
@@ -61,30 +65,46 @@ def read_back(connection: sa.Connection, touched: Iterable[Touched]) -> list[Bat
 
 def _read_table(connection: sa.Connection, touched: Touched) -> Batch:
     plan = touched.plan
+    statement, given = _build_read(plan, touched.columns), {}
+    if plan.spells_keys_out:
+        statement = statement.where(_spell_out(touched.columns, touched.keys))
+    else:
+        given = {_KEYS: [key[0] for key in touched.keys] if len(touched.columns) == 1 else list(touched.keys)}
+    rows = connection.execute(statement, given).all()
+    if rows and not _suits(plan, zone=_text(rows[0][2]), mode=_text(rows[0][3])):
+        connection.exec_driver_sql(_LIKE_OURS, execution_options=_AS_IT_IS)
+        try:
+            rows = connection.execute(statement, given).all()
+        finally:
+            connection.exec_driver_sql(_AS_BEFORE, execution_options=_AS_IT_IS)
+    return Batch(touched, tuple(literal for _, literal in sorted((_text(row[0]), _text(row[1])) for row in rows)))
+
+
+@lru_cache(maxsize=1000)
+def _build_read(plan: MirrorPlan, columns: tuple[sa.ColumnClause[Any], ...]) -> sa.Select[Any]:
+    """Kept, because building it takes SQLAlchemy as long as the server needs to answer it.
+
+    A current, locking read: a key may have been noted without its row having been changed, and what somebody else is
+    about to write is his to mirror.
+    """
     selected: list[sa.ColumnClause[Any]] = [
         sa.literal_column(sql) for sql in (plan.key_literal, plan.row_literal, _ZONE, _MODE)
     ]
-    table = sa.table(plan.origin.name, *touched.columns, schema=plan.origin.schema)
+    own = tuple(sa.column(column.name, column.type) for column in columns)  # a column belongs to one table only
+    table = sa.table(plan.origin.name, *own, schema=plan.origin.schema)
     statement = (
         sa.select(*selected)
         .select_from(table)
         # A small table would be scanned, and the scan would lock rows of other transactions.
         .with_hint(table, f"FORCE INDEX ({quote_identifier(plan.key_index).replace('%', '%%')})")
-        .where(_has_keys(touched.columns, touched.keys, spelled_out=plan.spells_keys_out))
+        .with_for_update(nowait=True)
     )
     if plan.where:
         statement = statement.where(sa.literal_column(f"({plan.where})"))
-    # A current, locking read: a key may have been noted without its row having been changed, and what somebody else is
-    # about to write is his to mirror.
-    statement = statement.with_for_update(nowait=True)
-    rows = connection.execute(statement).all()
-    if rows and not _suits(plan, zone=_text(rows[0][2]), mode=_text(rows[0][3])):
-        connection.exec_driver_sql(_LIKE_OURS, execution_options=_AS_IT_IS)
-        try:
-            rows = connection.execute(statement).all()
-        finally:
-            connection.exec_driver_sql(_AS_BEFORE, execution_options=_AS_IT_IS)
-    return Batch(touched, tuple(literal for _, literal in sorted((_text(row[0]), _text(row[1])) for row in rows)))
+    if plan.spells_keys_out:
+        return statement
+    named = own[0] if len(own) == 1 else sa.tuple_(*own)
+    return statement.where(named.in_(sa.bindparam(_KEYS, expanding=True)))
 
 
 def _suits(plan: MirrorPlan, *, zone: str, mode: str) -> bool:
@@ -105,8 +125,10 @@ def _has_keys(
 ) -> sa.ColumnElement[bool]:
     if len(columns) == 1:
         return columns[0].in_([key[0] for key in keys])
-    if not spelled_out:
-        return sa.tuple_(*columns).in_(keys)
+    return _spell_out(columns, keys) if spelled_out else sa.tuple_(*columns).in_(keys)
+
+
+def _spell_out(columns: Sequence[sa.ColumnClause[Any]], keys: Sequence[KeyValues]) -> sa.ColumnElement[bool]:
     return sa.or_(*(sa.and_(*(column == value for column, value in zip(columns, key, strict=True))) for key in keys))
 
 
@@ -128,9 +150,13 @@ class Mirror:
         with self._lock:
             self._connection = connection
         try:
+            connection.begin()
             _take_epoch(connection, self._epoch)
             for batch in self._batches:
                 _write_table(connection, batch)
+        except self._engine.dialect.loaded_dbapi.Error as fault:  # of the driver's cursor
+            self.abandon()
+            raise sa.exc.OperationalError(None, None, fault) from fault
         except BaseException:
             self.abandon()
             raise
@@ -152,7 +178,10 @@ class Mirror:
         with self._lock:
             connection, self._connection = self._connection, None
         if connection is not None:
-            connection.close()
+            try:
+                connection.rollback()
+            finally:
+                connection.close()
 
     def abandon(self) -> None:
         """Throw the connection away, whatever it is doing."""
@@ -167,7 +196,7 @@ class Mirror:
 def _take_epoch(connection: sa.Connection, epoch: int) -> None:
     """Guard triggers let a mirror of the current epoch through, and no other."""
     if connection.info.get("dbmigrate_epoch") != epoch:
-        connection.exec_driver_sql(f"SET @dbmigrate_epoch = {epoch:d}", execution_options=_AS_IT_IS)
+        _execute(connection, f"SET @dbmigrate_epoch = {epoch:d}")
         connection.info["dbmigrate_epoch"] = epoch
 
 
@@ -179,7 +208,16 @@ def _write_table(connection: sa.Connection, batch: Batch) -> None:
         gone = _has_keys(columns, touched.keys, spelled_out=plan.spells_keys_out)
         connection.execute(sa.delete(table).where(gone))
     for literals in _portions(batch.literals):
-        connection.exec_driver_sql(plan.replace + ",".join(literals), execution_options=_AS_IT_IS)
+        _execute(connection, plan.replace + ",".join(literals))
+
+
+def _execute(connection: sa.Connection, statement: str) -> None:
+    """On the driver's own cursor: the user waits for this, and there is nothing that SQLAlchemy would do for it."""
+    cursor = connection.connection.cursor()
+    try:
+        cursor.execute(statement)
+    finally:
+        cursor.close()
 
 
 def _portions(literals: Sequence[str]) -> Iterable[list[str]]:
@@ -195,6 +233,14 @@ def _portions(literals: Sequence[str]) -> Iterable[list[str]]:
         yield portion
 
 
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """A mirror that is being committed."""
+
+    mirror: Mirror
+    running: Running[None] | None
+
+
 class Mirrors:
     """Makes mirrors to either side, with limits on what they may cost. Thread-safe."""
 
@@ -206,28 +252,46 @@ class Mirrors:
     def write(self, side: Side, epoch: int, batches: Sequence[Batch]) -> Mirror | None:
         """A mirror that waits for the owner's commit; None where the other side failed or was too slow."""
         mirror = Mirror(self._engines[side], epoch, batches)
-        return mirror if self._try(mirror, mirror.write, "written") else None
+        return mirror if self._finish(mirror, self._start(mirror.write), "written") else None
 
-    def commit(self, mirror: Mirror) -> bool:
+    def begin_commit(self, mirror: Mirror) -> Commit:
+        """The owner has committed: begin to commit here, too. Whoever calls it calls ``commit`` next."""
+        return Commit(mirror, self._start(mirror.commit))
+
+    def commit(self, commit: Commit) -> bool:
         """Whether the mirror has committed, for all that is known."""
-        done = self._try(mirror, mirror.commit, "committed")
+        done = self._finish(commit.mirror, commit.running, "committed")
         if done:
             self.breaker.succeeded()
         return done
 
     def rollback(self, mirror: Mirror) -> None:
         """The owner rolled back."""
-        self._try(mirror, mirror.rollback, "rolled back")
+        self._finish(mirror, self._start(mirror.rollback), "rolled back")
 
-    def _try(self, mirror: Mirror, step: Any, what: str) -> bool:
+    def _start(self, step: Callable[[], None]) -> Running[None] | None:
         try:
-            self._bounded.run(step, self._timeout)
+            return self._bounded.start(step)
+        except RuntimeError:  # closed meanwhile
+            return None
+
+    def _finish(self, mirror: Mirror, running: Running[None] | None, what: str) -> bool:
+        try:
+            if running is None:
+                raise RuntimeError
+            running.wait(self._timeout)
         except (sa.exc.SQLAlchemyError, OSError, RuntimeError, UnicodeError) as fault:
-            log.warning("a mirror was not %s: %s", what, type(fault).__name__)
+            log.warning("a mirror was not %s: %s", what, describe(fault))
             self.breaker.failed()
             mirror.abandon()
             return False
         return True
+
+    def start_anew(self) -> None:
+        """In the child of a fork: the parent keeps its connections and threads."""
+        self._bounded.start_anew()
+        for engine in self._engines.values():
+            engine.dispose(close=False)
 
     def close(self) -> None:
         """Close the connections that are not in use."""
@@ -238,6 +302,8 @@ class Mirrors:
 
 def _engine_for_mirrors(engine: sa.Engine) -> sa.Engine:
     own = detached_engine(engine)
+    # Each transaction is ended by name before its connection goes back; there is no option to say so for a made pool.
+    own.pool._reset_on_return = ResetStyle.reset_none
 
     def prepare(connection: Any, record: Any) -> None:
         cursor = connection.cursor()

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 
 from dbmigrate.app.capture.touched import Touched
+from dbmigrate.app.faults import describe
 from dbmigrate.app.mirror import Mirrors, read_back
 from dbmigrate.domain.ownership import FenceRow
 
@@ -32,6 +33,10 @@ class Mirroring:
     def listen(self, connection: sa.Connection) -> None:
         """Mirror what this connection commits."""
         event.listen(connection, "commit", self._before_commit)
+
+    def start_anew(self) -> None:
+        """In the child of a fork: the parent keeps its connections and threads."""
+        self._mirrors.start_anew()
 
     def close(self) -> None:
         """Mirror no more."""
@@ -56,7 +61,7 @@ class Mirroring:
         try:
             batches = read_back(connection, touched)
         except sa.exc.SQLAlchemyError as fault:
-            log.warning("a transaction's rows cannot be read back for the mirror: %s", type(fault).__name__)
+            log.warning("a transaction's rows cannot be read back for the mirror: %s", describe(fault))
             counts.add(mirror_failed=1)
             return
         unit.mirror = self._mirrors.write(row.owner.other, row.epoch, batches)
@@ -64,14 +69,18 @@ class Mirroring:
             counts.add(mirror_failed=1)
 
     def committed(self, unit: Unit) -> None:
-        """The owner has committed this transaction."""
+        """The owner has committed this transaction. The mirror commits while the session cleans up after it."""
         if unit.mirror is not None:
             mirror, unit.mirror = unit.mirror, None
-            done = self._mirrors.commit(mirror)
-            self._instance.counts.add(**{"mirrored" if done else "mirror_failed": 1})
+            unit.commit = self._mirrors.begin_commit(mirror)
 
     def ended(self, unit: Unit) -> None:
-        """The transaction is over; a mirror that is still there was not committed by the owner."""
+        """The transaction is over: what the session does next finds its writes on both sides. A mirror that is still
+        there was not committed by the owner."""
+        if unit.commit is not None:
+            commit, unit.commit = unit.commit, None
+            done = self._mirrors.commit(commit)
+            self._instance.counts.add(**{"mirrored" if done else "mirror_failed": 1})
         if unit.mirror is not None:
             mirror, unit.mirror = unit.mirror, None
             self._mirrors.rollback(mirror)

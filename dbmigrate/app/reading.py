@@ -19,6 +19,7 @@ from dbmigrate.domain.routes import Side
 
 if TYPE_CHECKING:
     from dbmigrate.app.instance import Instance
+    from dbmigrate.app.unit import Unit
 
 log = logging.getLogger(__name__)
 
@@ -61,8 +62,9 @@ class Latencies:
     def __init__(self, instance: Instance) -> None:
         self._instance = instance
 
-    def listen(self, connection: sa.Connection) -> None:
-        """Measure the reads of this connection."""
+    def listen(self, connection: sa.Connection, unit: Unit) -> None:
+        """Measure the reads of this connection, which belongs to this unit from now on."""
+        self._instance.units[connection] = unit
         if not event.contains(connection, "before_cursor_execute", self._before):
             event.listen(connection, "before_cursor_execute", self._before)
             event.listen(connection, "after_cursor_execute", self._after)

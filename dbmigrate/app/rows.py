@@ -10,33 +10,20 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from dbmigrate.app.faults import error_number, is_missing, is_refused
 from dbmigrate.domain.errors import ConfigurationError, FatalError
 from dbmigrate.domain.ownership import FenceRow
 from dbmigrate.domain.phases import Phase
 from dbmigrate.domain.routes import Side
+from dbmigrate.mysql.identifiers import quote_string
 
-_SELECT = "SELECT epoch, owner, phase, mirror, read_share, shadow_share FROM _dbmigrate.fence WHERE migration_id = :id"
-_READ = sa.text(_SELECT)
-_LOCK = sa.text(_SELECT.replace(" FROM", ", @@SESSION.autocommit AS keeps_no_lock FROM", 1) + " LOCK IN SHARE MODE")
+_COLUMNS = "epoch, owner, phase, mirror, read_share, shadow_share"
+_FROM = "FROM _dbmigrate.fence WHERE migration_id ="
+_AS_IT_IS = {"no_parameters": True}
 _COMPLETE = sa.text(
     "UPDATE _dbmigrate.fence SET owner = :owner, phase = :phase, mirror = :mirror, read_share = :read_share, "
     "shadow_share = :shadow_share, epoch = :epoch WHERE migration_id = :id AND epoch < :epoch"
 )
-
-_NOT_THERE = frozenset({1049, 1146})  # no such database, no such table
-_NOT_ALLOWED = frozenset({1044, 1142, 1143})
-CONNECTION_LOST = frozenset({2002, 2003, 2006, 2013, 2055, 1053, 1927, 3169, 4031})
-
-
-def error_number(fault: BaseException | None) -> int:
-    """The server's or client library's error number in a driver's exception, whatever the driver; 0 without one."""
-    original = getattr(fault, "orig", None) or fault
-    number = getattr(original, "errno", None)
-    if isinstance(number, int):
-        return number
-    given = getattr(original, "args", ())
-    return given[0] if given and isinstance(given[0], int) else 0
-
 
 def read_row(connection: sa.Connection, migration_id: str) -> FenceRow | None:
     """What the side's row says at this moment; None where it has none, or no control tables.
@@ -44,7 +31,7 @@ def read_row(connection: sa.Connection, migration_id: str) -> FenceRow | None:
     Raises:
         ConfigurationError: the account may not read it.
     """
-    return _fetch(connection, _READ, migration_id)
+    return _fetch(connection, f"SELECT {_COLUMNS}, 0 {_FROM} {quote_string(migration_id)}")
 
 
 def lock_row(connection: sa.Connection, migration_id: str) -> FenceRow | None:
@@ -56,35 +43,49 @@ def lock_row(connection: sa.Connection, migration_id: str) -> FenceRow | None:
     Raises:
         ConfigurationError: the connection commits by itself, so the lock is gone already.
     """
-    return _fetch(connection, _LOCK, migration_id)
+    return _fetch(
+        connection,
+        f"SELECT {_COLUMNS}, @@SESSION.autocommit {_FROM} {quote_string(migration_id)} LOCK IN SHARE MODE",
+    )
 
 
-def _fetch(connection: sa.Connection, statement: sa.TextClause, migration_id: str) -> FenceRow | None:
+def read_other_ids(connection: sa.Connection) -> list[str]:
+    """The migrations that have a row on this side; none where there are no control tables, or they may not be read."""
     try:
-        found = connection.execute(statement, {"id": migration_id}).one_or_none()
+        return list(connection.exec_driver_sql("SELECT migration_id FROM _dbmigrate.fence LIMIT 5").scalars())
+    except sa.exc.DBAPIError:
+        return []
+
+
+def _fetch(connection: sa.Connection, statement: str) -> FenceRow | None:
+    """As plain text: every write transaction pays for this, and a construct costs as much again as the server."""
+    try:
+        found = connection.exec_driver_sql(statement, execution_options=_AS_IT_IS).fetchone()
     except sa.exc.DBAPIError as fault:
-        number = error_number(fault)
-        if number in _NOT_THERE:
+        if is_missing(fault):
             return None
-        if number in _NOT_ALLOWED:
+        if is_refused(fault):
             raise ConfigurationError(
                 "the application's account may not read the fence row", place=_place(connection),
-                cause=f"error {number}", hint="GRANT SELECT, UPDATE ON _dbmigrate.fence to it, on both servers",
+                cause=f"error {error_number(fault)}", hint="GRANT SELECT, UPDATE ON _dbmigrate.fence to it, on both servers",
             ) from fault  # fmt: skip
         raise
-    if found is not None and getattr(found, "keeps_no_lock", False):
+    if found is None:
+        return None
+    *values, commits_by_itself = found
+    if commits_by_itself:
         raise ConfigurationError(
             "a write in autocommit cannot be held back during a switch", place=_place(connection),
             cause="the connection's isolation level is AUTOCOMMIT", hint="write in a transaction; only reads may do so",
         )  # fmt: skip
-    return None if found is None else _parse(found)
+    return _parse(*values)
 
 
-def _parse(found: Any) -> FenceRow:
+def _parse(epoch: Any, owner: Any, phase: Any, mirror: Any, read_share: Any, shadow_share: Any) -> FenceRow:
     try:
         return FenceRow(
-            int(found.epoch), Side(found.owner), Phase(found.phase), mirror=bool(found.mirror),
-            read_share=float(found.read_share), shadow_share=float(found.shadow_share),
+            int(epoch), Side(owner), Phase(phase), mirror=bool(mirror), read_share=float(read_share),
+            shadow_share=float(shadow_share),
         )  # fmt: skip
     except ValueError as fault:
         raise FatalError(

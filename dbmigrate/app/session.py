@@ -16,9 +16,10 @@ from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.sql.selectable import GenerativeSelect
 
 from dbmigrate.app.capture.raw import only_reads
+from dbmigrate.app.faults import describe
 from dbmigrate.app.reading import READ_KEY, choose_read_side, forget_connection
 from dbmigrate.app.unit import Unit
-from dbmigrate.domain.errors import ConfigurationError
+from dbmigrate.domain.errors import ConfigurationError, DbmigrateError
 from dbmigrate.domain.routes import Side
 
 if TYPE_CHECKING:
@@ -98,8 +99,15 @@ class Session(orm.Session):
         if unit.write_side is not None:
             return unit.write_side
         if not self._reads(clause):
-            return unit.begin_writing(self._connect, is_nested=self.in_nested_transaction())
+            return self._begin_writing(unit)
         return self._choose_read_side(unit)
+
+    def _begin_writing(self, unit: Unit) -> Side:
+        try:
+            return unit.begin_writing(self._connect, is_nested=self.in_nested_transaction())
+        except (DbmigrateError, sa.exc.SQLAlchemyError) as fault:
+            self.dbmigrate_instance.failures.refuse(unit, fault)
+            raise
 
     def _watch_reads(self) -> None:
         """Be ready to answer reads from the target, between two transactions.
@@ -160,8 +168,8 @@ def _on_execute(state: orm.ORMExecuteState) -> sa.Result[Any] | None:
     try:
         return state.invoke_statement()
     except (sa.exc.DBAPIError, sa.exc.TimeoutError) as fault:
-        log.warning("a read failed on the target and goes to the owner: %s", type(fault).__name__)
-        instance.counts.add(fallbacks=1, errors=1)
+        log.warning("a read failed on the target and goes to the owner: %s", describe(fault))
+        instance.counts.add(fallbacks=1)
     forget_connection(session, instance.engines[Side.TARGET])
     unit.read_side = instance.owner
     return state.invoke_statement()
@@ -169,10 +177,12 @@ def _on_execute(state: orm.ORMExecuteState) -> sa.Result[Any] | None:
 
 @event.listens_for(Session, "after_begin")
 def _after_begin(session: Session, transaction: orm.SessionTransaction, connection: sa.Connection) -> None:
-    if connection.engine in session.dbmigrate_instance.engines.values():
-        session.dbmigrate_instance.units[connection] = session.dbmigrate_unit()
-        if session._dbmigrate_watches_reads:
-            session.dbmigrate_instance.latencies.listen(connection)
+    instance = session.dbmigrate_instance
+    if instance.known is None or connection.engine not in instance.engines.values():
+        return
+    if session._dbmigrate_watches_reads:
+        instance.latencies.listen(connection, session.dbmigrate_unit())
+    instance.shadowing.sample(connection, session.dbmigrate_unit())
 
 
 @event.listens_for(Session, "after_commit")

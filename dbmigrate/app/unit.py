@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from dbmigrate.app.instance import Instance
-    from dbmigrate.app.mirror import Mirror
+    from dbmigrate.app.mirror import Commit, Mirror
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +41,8 @@ class Unit:
         self.read_side: Side | None = None
         self.rows: TouchedRows | None = None
         self.mirror: Mirror | None = None
+        self.commit: Commit | None = None
+        self.has_failed = False
         self._is_unfenced = False
 
     def _begin_to_note(self, connection: sa.Connection) -> None:
@@ -98,6 +100,10 @@ class Unit:
                 hint="let the session connect by itself, or open the connection on the engine of the owner",
             )  # fmt: skip
         self.row, self.write_side = row, side
+        if row is not None:
+            self.instance.units[connection] = self
+        if row is not None and row.mirror:
+            self.instance.counts.add(mirror_skipped=1)  # its commit is the application's: nobody can tell when
 
     def _take(self, side: Side, connect: Callable[[sa.Engine], sa.Connection], *, is_nested: bool) -> bool:
         """Lock this side's row; whether the side is the owner."""
@@ -116,6 +122,8 @@ class Unit:
         known = self.instance.known
         if row is None or (row.owner is side and (known is None or known.epoch <= row.epoch)):
             self.row, self.write_side = row, side
+            if row is not None:
+                self.instance.units[connection] = self
             if row is not None and row.mirror and self.instance.plans(side):
                 self._begin_to_note(connection)
             return True
@@ -148,7 +156,8 @@ class Unit:
 
     def end(self) -> None:
         """The root transaction is over."""
-        self.instance.mirroring.ended(self)
+        if self.commit is not None or self.mirror is not None:
+            self.instance.mirroring.ended(self)
         if self._is_unfenced:
             self._is_unfenced = False
             self.instance.leave_unfenced()

@@ -38,7 +38,8 @@ class ChildServer:
     """One instance of the store, one process on a port of its own; a context manager that starts and stops it.
 
     ``database_url`` alone runs it on one database; with ``target_url`` and ``migration_id`` it follows a move. What it
-    writes goes to ``log``. ``environment`` is added to this program's own.
+    writes goes to ``log``. ``environment`` is added to this program's own. ``module`` is what Python runs: another version
+    of the store, say.
     """
 
     host = "127.0.0.1"
@@ -51,8 +52,9 @@ class ChildServer:
         target_url: str = "",
         migration_id: str = "",
         environment: Mapping[str, str] | None = None,
+        module: str = "dbmigrate.store",
     ) -> None:
-        self.log = log
+        self.log, self._module = log, module
         self.port = 0
         self._environment = {
             "STORE_DATABASE_URL": database_url,
@@ -133,7 +135,7 @@ class ChildServer:
         self.start()
 
     def _launch(self) -> None:
-        command = [sys.executable, "-m", "dbmigrate.store"]
+        command = [sys.executable, "-m", self._module]
         guard = shutil.which("setpriv")
         if guard:
             command = [guard, "--pdeathsig", "KILL", "--", *command]

@@ -115,7 +115,7 @@ class Capture:
         self._miss(sql, "it is plain SQL")
 
     def _miss(self, sql: str, reason: str) -> None:
-        if self._instance.options.strict:
+        if self._instance.options.strict or self._instance.rules.strict:
             raise UncapturedWriteError(
                 "a write was refused because it cannot be mirrored", place=digest(sql), cause=reason,
                 hint="write it as an INSERT, UPDATE or DELETE of SQLAlchemy with the key, or leave strict off: the stream "

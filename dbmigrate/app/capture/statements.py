@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -37,8 +38,13 @@ class Target:
 
     def touch(self, keys: Iterable[KeyValues]) -> Touched:
         """Rows of this table, with columns that are free of the application's metadata."""
-        columns = tuple(sa.column(column.name, column.type) for column in self.columns)
-        return Touched(self.plan, columns, tuple(keys))
+        return Touched(self.plan, _free(self.columns), tuple(keys))
+
+
+@lru_cache(maxsize=1000)
+def _free(columns: tuple[sa.Column[Any], ...]) -> tuple[sa.ColumnClause[Any], ...]:
+    """The same columns each time, so that statements built of them are found again."""
+    return tuple(sa.column(column.name, column.type) for column in columns)
 
 
 def find_table(statement: UpdateBase) -> sa.Table:
