@@ -1,4 +1,5 @@
-"""The Alembic environment of the sample store: one connection, to the store's database, and the models it compares.
+"""The Alembic environment of the sample store: one connection, to the store's database, the models it compares, and
+three lanes into which `--autogenerate` is split.
 
 The URL comes from STORE_DATABASE_URL, or from ``-x url=...`` where it holds no password.
 """
@@ -10,6 +11,7 @@ import os
 import sqlalchemy as sa
 from alembic import context
 
+from dbmigrate.lanes.splitting import split_into_lanes
 from dbmigrate.store.models import Base
 
 URL_VARIABLE = "STORE_DATABASE_URL"
@@ -34,7 +36,9 @@ def run_online() -> None:
     """Run the revisions, or compare the models with the database (``check``, ``revision --autogenerate``)."""
     engine = sa.create_engine(read_url(), poolclass=sa.pool.NullPool, hide_parameters=True)
     with engine.connect() as connection:
-        context.configure(connection=connection, target_metadata=Base.metadata)
+        context.configure(
+            connection=connection, target_metadata=Base.metadata, process_revision_directives=split_into_lanes
+        )
         with context.begin_transaction():
             context.run_migrations()
 

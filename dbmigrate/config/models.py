@@ -11,11 +11,12 @@ from collections.abc import Mapping
 from datetime import datetime
 from enum import Enum
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
-from dbmigrate.config.fields import Accepts, Expressions, Section, Text, Texts
+from dbmigrate.config.fields import Accepts, Expressions, FilePath, Section, Text, Texts
 from dbmigrate.config.servers import ServerSection
 from dbmigrate.config.windows import TimeWindow
 
@@ -328,6 +329,12 @@ class AppSection(Section):
         description="Columns, as `table.column` with patterns (`*`, `?`), whose differences do not count.",
         examples=[["sessions.*", "orders.updated_at"]],
     )
+    shadow_ignore_statements: Texts = Field(
+        default=(),
+        description="Statements that are not compared: regular expressions over their text without values, or digests "
+        "as the table `_dbmigrate.mismatch` has them.",
+        examples=[["FROM sessions", "ORDER BY RAND"]],
+    )
     read_ramp: Shares = Field(
         default=(1.0, 5.0, 25.0, 100.0), description="Percentages of reads that the target answers, step by step."
     )
@@ -352,6 +359,45 @@ class AppSection(Section):
         return self
 
 
+VERSION_TABLE = "alembic_version"
+
+
+class LanesSection(Section):
+    """Schema changes in lanes (docs/lanes.md): how they run on the target."""
+
+    directory: FilePath | None = Field(
+        default=None,
+        description="The Alembic environment with the lanes, or its alembic.ini. The phase `expand` runs its expand lane on "
+        f"the target, before rows are copied; `{VERSION_TABLE}` stays out of the move: each side has its own.",
+        examples=["migrations"],
+    )
+    lock_wait_seconds: int = Field(
+        default=1, ge=1, le=60, description="A change waits at most this long for a table; others wait behind it."
+    )
+    quick_seconds: float = Field(
+        default=10.0,
+        ge=0,
+        le=3600,
+        description="For so long a change tries to get a table in a moment between two transactions, without waiting for one.",
+    )
+    max_attempts: int = Field(
+        default=10, ge=1, le=1000, description="Attempts to get a table by waiting for it, after that."
+    )
+    retry_seconds: float = Field(
+        default=0.5, gt=0, le=600, description="First pause between two attempts; it doubles, up to 10 s."
+    )
+    dwell_seconds: float = Field(
+        default=86_400.0, ge=0, description="What is dropped has been hidden for at least this long before."
+    )
+    quiet_seconds: float = Field(
+        default=60.0, ge=0, description="No statement named it for this long before it is hidden."
+    )
+
+    def find_directory(self, config_path: Path) -> Path:
+        """The directory, or its default beside ``config_path``, which is the configuration file."""
+        return self.directory or config_path.parent / "migrations"
+
+
 class Config(Section):
     """One whole ``dbmigrate.toml``."""
 
@@ -365,6 +411,20 @@ class Config(Section):
     cutover: CutoverSection = CutoverSection()
     verify: VerifySection = VerifySection()
     app: AppSection = AppSection()
+    lanes: LanesSection = LanesSection()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _leave_the_version_table_out(cls, given: Any) -> Any:
+        """With lanes, the target's own revisions stand in its own table."""
+        tables = given.get("tables", {}) if isinstance(given, dict) else None
+        lanes = given.get("lanes") if isinstance(given, dict) else None
+        if not isinstance(tables, dict) or not isinstance(lanes, dict) or not lanes.get("directory"):
+            return given
+        exclude = tables.get("exclude", [])
+        if not isinstance(exclude, list):
+            return given
+        return {**given, "tables": {**tables, "exclude": [*exclude, VERSION_TABLE]}}
 
     @model_validator(mode="after")
     def _require_two_databases(self) -> Self:
@@ -392,6 +452,13 @@ class Config(Section):
             problems.append(
                 '[app] mirror_in_soak cannot write to a source that [cutover] fence = "read_only" keeps closed: '
                 'use fence = "app"'
+            )
+        ramp_seconds = len(app.read_ramp) * app.ramp_step_seconds
+        if ramp_seconds >= self.gates.max_verification_age_seconds:
+            problems.append(
+                f"the ramp takes {ramp_seconds:g} s and the verification before it counts for "
+                f"{self.gates.max_verification_age_seconds:g} s: lower [app] ramp_step_seconds or raise [gates] "
+                "max_verification_age_seconds"
             )
         if not app.mirror and self.gates.min_mirrored_writes:
             problems.append("with [app] mirror = false nothing is mirrored: set [gates] min_mirrored_writes = 0 as well")

@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from dbmigrate.copying.in_flight import ChunksInFlight
 from dbmigrate.copying.sizing import ChunkSizer
 from dbmigrate.copying.stripes import plan_stripes
-from dbmigrate.copying.throttle import Throttle
 from dbmigrate.domain.keys import Key
 from dbmigrate.domain.routes import Route
 from dbmigrate.domain.schema import TableName
@@ -25,6 +24,7 @@ from dbmigrate.mysql.servers import Server
 from dbmigrate.mysql.sessions import Session
 from dbmigrate.mysql.statements import KeyRange, build_boundary_probe
 from dbmigrate.mysql.tenure import Tenure
+from dbmigrate.mysql.throttle import Throttle
 from dbmigrate.mysql.transfer import ResultCutError, RowLiterals, read_range, write_rows
 
 

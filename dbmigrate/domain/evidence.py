@@ -195,7 +195,8 @@ class InstanceReport:
     ``epoch`` is the newest epoch of the fence row that the instance has seen and obeys: no transaction that it began
     under an earlier one is still undecided. ``phase`` is the phase of that epoch; the counts are cumulative since the
     instance entered it and begin again with the next phase, not with each epoch. ``seen_at`` is the server's
-    time of the report (None before it was written).
+    time of the report (None before it was written). ``mapping_digest`` says which columns its models map
+    (``domain.mappings``); empty from a version of the library that does not say.
     """
 
     instance_id: str
@@ -208,6 +209,7 @@ class InstanceReport:
     shadow: ShadowCounts = field(default_factory=ShadowCounts)
     reads: ReadCounts = field(default_factory=ReadCounts)
     seen_at: datetime | None = None
+    mapping_digest: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object."""
@@ -216,6 +218,7 @@ class InstanceReport:
             "library_version": self.library_version, "epoch": self.epoch, "phase": self.phase.value,
             "seen_at": self.seen_at.isoformat() if self.seen_at else None,
             "writes": self.writes.to_json(), "shadow": self.shadow.to_json(), "reads": self.reads.to_json(),
+            "mapping_digest": self.mapping_digest,
         }  # fmt: skip
 
     @classmethod
@@ -230,6 +233,7 @@ class InstanceReport:
             int(given["epoch"]), Phase(given["phase"]), WriteCounts.from_json(given.get("writes", {})),
             ShadowCounts.from_json(given.get("shadow", {})), ReadCounts.from_json(given.get("reads", {})),
             datetime.fromisoformat(given["seen_at"]) if given.get("seen_at") else None,
+            str(given.get("mapping_digest", "")),
         )  # fmt: skip
 
 

@@ -142,6 +142,8 @@ def _build_transitions() -> dict[Phase, frozenset[Phase]]:
             following.add(Phase.SOAK)  # undo: the switch back did not fit its budget
         if phase is Phase.CUTOVER:
             following |= {Phase.CATCH_UP}  # undo after too many attempts, or evidence gone stale
+        if phase is Phase.RAMP_READS:
+            following |= {Phase.CATCH_UP}  # the verification does not hold any more: no reads on the target before another
         if phase in (Phase.CUTOVER, Phase.REVERTING):
             following.add(Phase.HELD)
         if phase is Phase.HELD:

@@ -117,6 +117,41 @@ def interrupting_after(seconds: float, pool: SessionPool, session: Session) -> I
         watcher.join()
 
 
+@contextmanager
+def interrupting_lock_waits(seconds: float, pool: SessionPool, session: Session) -> Iterator[None]:
+    """End the session's running statement when it is found waiting for a table, by a look every ``seconds``; one that
+    works is left alone, however long it takes.
+
+    The statement then raises InterruptedQueryError, or has just taken effect all the same.
+    """
+    finished = threading.Event()
+
+    def look(watcher: Session) -> bool:
+        state = watcher.fetch_value(
+            f"SELECT state FROM information_schema.processlist WHERE id = {session.connection_id}",
+            doing="watching a statement",
+        )
+        return b"metadata lock" in (state or b"")
+
+    def watch() -> None:
+        try:
+            with pool.borrow() as watcher:
+                while not finished.wait(seconds):
+                    if look(watcher):
+                        watcher.execute(f"KILL QUERY {session.connection_id}", doing="interrupting a statement")
+                        return
+        except DbmigrateError as fault:
+            log.warning("a waiting statement could not be interrupted: %s", fault.message)
+
+    thread = threading.Thread(target=watch, name="lock-wait", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        finished.set()
+        thread.join()
+
+
 def end_connection(pool: SessionPool, connection_id: int) -> None:
     """End a connection of ours whose client has gone, so that nothing of it that is still under way takes effect.
 

@@ -23,11 +23,13 @@ from dbmigrate.domain.phases import Phase, may_follow
 from dbmigrate.domain.positions import Position
 from dbmigrate.domain.routes import Direction, Side
 from dbmigrate.domain.schema import TableName
+from dbmigrate.mysql.application_rules import APPLICATION
 from dbmigrate.mysql.control_tables import ASCII, AT, METADATA, NAME, TEXT, declare_table
 from dbmigrate.mysql.evidence import INSTANCE, MISMATCH
 from dbmigrate.mysql.faults import Retry, translate_fault
 from dbmigrate.mysql.heartbeat import CONTROL_SCHEMA
 from dbmigrate.mysql.identifiers import quote_identifier, quote_string
+from dbmigrate.mysql.mappings import MAPPING
 from dbmigrate.mysql.mirror_plan import MIRROR_PLAN
 from dbmigrate.mysql.sessions import Endpoint
 
@@ -266,7 +268,7 @@ class ControlStore:
             self._run(sa.text(f"CREATE DATABASE IF NOT EXISTS {schema} CHARACTER SET utf8mb4"))
         elif self._has_format_1():
             self._run(sa.schema.DropTable(INSTANCE, if_exists=True))  # nothing ever wrote to it
-        elif self._has_table(MISMATCH.name):
+        elif self._has_table(MAPPING.name):
             return
         for table in sorted(METADATA.sorted_tables, key=lambda table: table is _migration):  # last: then all are there
             self._run(sa.schema.CreateTable(table, if_not_exists=True))
@@ -317,6 +319,11 @@ class ControlStore:
             row.lease_holder, row.lease_generation, _aware(row.lease_since), _aware(row.lease_until),
             row.configuration, json.loads(row.progress or "{}"),
         )  # fmt: skip
+
+    def load_phases(self) -> dict[str, Phase]:
+        """Every migration's id that has left its tables here, and where it stands."""
+        rows = self._run(sa.select(_migration.c.id, _migration.c.phase))
+        return {row.id: Phase(row.phase) for row in rows}
 
     def _require_format(self) -> None:
         """By a query of its own: another format may lack the other columns, or have more."""
@@ -415,7 +422,7 @@ class ControlStore:
 
     def delete_migration(self) -> None:
         """Forget stripes, checkpoints and what instances said (after an abort); audit rows stay."""
-        for table in (_stripe, _checkpoint, _repair, INSTANCE, MISMATCH, MIRROR_PLAN):
+        for table in (_stripe, _checkpoint, _repair, INSTANCE, MAPPING, MISMATCH, MIRROR_PLAN, APPLICATION):
             self._run(table.delete().where(table.c.migration_id == self._id))
 
     def restart_migration(self, state: MigrationState, *, actor: str) -> None:

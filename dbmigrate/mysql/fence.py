@@ -9,22 +9,30 @@ same promise, that nobody writes to the side that does not own the data.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 
 from dbmigrate.domain.ownership import FenceRow
 from dbmigrate.domain.phases import Phase
 from dbmigrate.domain.routes import Side
 from dbmigrate.domain.schema import TableName
+from dbmigrate.mysql.faults import RolledBackError
 from dbmigrate.mysql.heartbeat import CONTROL_SCHEMA, CREATE_HEARTBEAT
 from dbmigrate.mysql.identifiers import quote_identifier, quote_string, quote_table
 from dbmigrate.mysql.sessions import Session
 from dbmigrate.mysql.tenure import CREATE_RUNNER
+
+_BETWEEN_TRIES_SECONDS = 0.001
+
+log = logging.getLogger(__name__)
 
 FENCE_TABLE = TableName(CONTROL_SCHEMA, "fence")
 GUARD_PREFIX = "dbmigrate_guard_"
 GUARD_MESSAGE = "dbmigrate: this database has moved; write to the other server"
 
 _ROW_COLUMNS = ("epoch", "owner", "phase", "mirror", "read_share", "shadow_share")
+
+_ON_BOTH_SIDES = frozenset({"heartbeat", "fence", "runner"})
 
 _CREATE_FENCE = (
     f"CREATE TABLE IF NOT EXISTS {quote_table(FENCE_TABLE)} ("
@@ -38,7 +46,7 @@ _CREATE_FENCE = (
 def create_fence_tables(session: Session) -> None:
     """Create the schema, heartbeat and fence tables on a side where they are missing."""
     present = _read_control_tables(session)
-    if present >= {"heartbeat", "fence", "runner"}:
+    if present >= _ON_BOTH_SIDES:
         return  # MySQL would log the statements below, and the stream reads that log
     session.execute(
         f"CREATE DATABASE IF NOT EXISTS {quote_identifier(CONTROL_SCHEMA)} CHARACTER SET utf8mb4",
@@ -51,7 +59,7 @@ def create_fence_tables(session: Session) -> None:
 
 def forget_migration(session: Session, migration_id: str) -> None:
     """Remove one migration's fence, heartbeat and runner rows from a side, where there are any."""
-    for table in _read_control_tables(session) & {"fence", "heartbeat", "runner"}:
+    for table in _read_control_tables(session) & _ON_BOTH_SIDES:
         session.execute(
             f"DELETE FROM {quote_table(TableName(CONTROL_SCHEMA, table))} "
             f"WHERE migration_id = {quote_string(migration_id)}",
@@ -60,11 +68,19 @@ def forget_migration(session: Session, migration_id: str) -> None:
 
 
 def drop_control_schema(session: Session) -> None:
-    """Remove the control schema from a side, unless another migration still uses it."""
-    if "fence" in _read_control_tables(session):
+    """Remove the control schema from a side, unless another migration still uses it. What else is kept there, as the
+    lanes' journal is, stays."""
+    present = _read_control_tables(session)
+    if "fence" in present:
         others = session.fetch_value(f"SELECT COUNT(*) FROM {quote_table(FENCE_TABLE)}")
         if others != b"0":
             return
+    if kept := present - _ON_BOTH_SIDES:
+        log.info("schema %s stays: it holds %s", CONTROL_SCHEMA, ", ".join(sorted(kept)))
+        for table in sorted(present & _ON_BOTH_SIDES):
+            name = quote_table(TableName(CONTROL_SCHEMA, table))
+            session.execute(f"DROP TABLE IF EXISTS {name}", doing="dropping a control table")
+        return
     session.execute(f"DROP DATABASE IF EXISTS {quote_identifier(CONTROL_SCHEMA)}", doing="dropping the control schema")
 
 
@@ -120,6 +136,25 @@ def build_fence_save(migration_id: str, row: FenceRow) -> str:
 def build_fence_lock(migration_id: str) -> str:
     """The locking read that waits for writers of this epoch and holds back those of the next."""
     return f"SELECT epoch FROM {quote_table(FENCE_TABLE)} WHERE migration_id = {quote_string(migration_id)} FOR UPDATE"
+
+
+def seize_fence_row(
+    session: Session, migration_id: str, *, seconds: float, pause: Callable[[float], object], clock: Callable[[], float]
+) -> bool:
+    """Lock the row, as ``build_fence_lock`` does, at a moment at which nobody holds it; in the caller's transaction.
+
+    Whoever waits for the row holds back every writer behind him; who only asks again and again holds back nobody.
+    False where no such moment came within ``seconds``: writers overlap without a gap.
+    """
+    statement, until = f"{build_fence_lock(migration_id)} NOWAIT", clock() + seconds
+    while True:
+        try:
+            session.execute(statement, doing="locking the fence row")
+            return True
+        except RolledBackError:
+            if clock() >= until:
+                return False
+        pause(_BETWEEN_TRIES_SECONDS)
 
 
 # --- fences for writers that do not read the row ------------------------------------------------------------------

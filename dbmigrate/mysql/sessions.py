@@ -231,6 +231,22 @@ class Session:
             self._connection._force_close()  # type: ignore[attr-defined]  # close() would wait for the server
 
 
+def connect_as(host: str, port: int, user: str, password: str, *, place: str, schema: str | None = None) -> Session:
+    """A session in plain text with these credentials, to a throwaway server that no configuration names.
+
+    Raises:
+        DbmigrateError: it cannot be opened.
+    """
+    try:
+        connection = pymysql.connect(
+            host=host, port=port, user=user, password=password, database=schema, charset="utf8mb4", autocommit=True,
+            connect_timeout=10, use_unicode=False, conv={}, ssl_disabled=True, program_name="dbmigrate",
+        )  # fmt: skip
+    except (pymysql.err.MySQLError, OSError) as fault:
+        raise translate_fault(fault, place=place, doing=CONNECTING) from fault
+    return Session(connection, place)
+
+
 class SessionPool:
     """Data sessions of one server, opened when needed and handed to one thread at a time.
 

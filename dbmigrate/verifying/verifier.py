@@ -203,7 +203,8 @@ class Verifier:
             before = comparison.read_origin_digests(keys)
             self._settle()
             destination = comparison.read_destination_digests(keys)
-            after = comparison.read_origin_digests(keys)
+            differing = [key for key in keys if destination.get(key) != before.get(key)]
+            after = comparison.read_origin_digests(differing) if differing else {}
             for key in keys:
                 now = destination.get(key)
                 if now == before.get(key) or now == after.get(key):

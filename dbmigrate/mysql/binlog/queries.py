@@ -14,6 +14,7 @@ from enum import Enum, auto
 
 from dbmigrate.domain.schema import TableName
 from dbmigrate.mysql.binlog.events import Query
+from dbmigrate.mysql.statement_tokens import Token, split_statement
 
 # The control schema: only its heartbeat table is followed, the program writes the others itself.
 CONTROL_SCHEMA = "_dbmigrate"
@@ -48,16 +49,6 @@ class Verdict:
 _IGNORED = Verdict(Meaning.IGNORED)
 _UNKNOWN = Verdict(Meaning.SCHEMA_CHANGED)
 
-_TOKEN = re.compile(
-    r"""(?P<space>\s+|--(?=\s|$)[^\n]*|\#[^\n]*|/\*(?!M?!)(?:.*?\*/|.*))
-      | (?P<executable>/\*M?!\d*|\*/)
-      | (?P<quoted>`(?:[^`]|``)*`)
-      | (?P<string>'(?:[^'\\]|\\.|'')*'|"(?:[^"\\]|\\.|"")*")
-      | (?P<word>[\w$@\x80-\U0010ffff]+)
-      | (?P<other>.)""",
-    re.DOTALL | re.VERBOSE,
-)
-
 
 def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
@@ -80,35 +71,10 @@ _KINDS = _TABLE_KINDS | _SCHEMA_KINDS | _HARMLESS_KINDS | {"INDEX"}
 _MODIFIERS_AT_MOST = 24  # tokens between CREATE and the kind: OR REPLACE, ALGORITHM = x, DEFINER = a@b, ...
 
 
-@dataclass(frozen=True, slots=True)
-class _Token:
-    text: str
-    is_quoted: bool = False
-
-    @property
-    def keyword(self) -> str:
-        """The word in upper case; nothing for a quoted name."""
-        return "" if self.is_quoted else self.text.upper()
-
-
-def _split(statement: str) -> list[_Token]:
-    """The tokens of a statement without comments; executable comments count as the text they hold."""
-    tokens = []
-    for match in _TOKEN.finditer(statement):
-        kind, text = match.lastgroup, match.group()
-        if kind == "quoted":
-            tokens.append(_Token(text[1:-1].replace("``", "`"), is_quoted=True))
-        elif kind == "string":
-            tokens.append(_Token(text[1:-1], is_quoted=True))
-        elif kind in ("word", "other"):
-            tokens.append(_Token(text))
-    return tokens
-
-
 class _Reader:
     """Walks over tokens."""
 
-    def __init__(self, tokens: list[_Token], default_schema: str) -> None:
+    def __init__(self, tokens: list[Token], default_schema: str) -> None:
         self._tokens = tokens
         self._schema = default_schema
         self.place = 0
@@ -174,7 +140,7 @@ class Classifier:
 
     def judge(self, query: Query) -> Verdict:
         """What this statement means for the followed tables."""
-        tokens = _split(query.statement)
+        tokens = split_statement(query.statement)
         if not tokens:
             return _IGNORED
         reader = _Reader(tokens, query.schema)
@@ -273,7 +239,7 @@ class Classifier:
         found = [self._tables[_folded(n)] for n in names if n is not None and _folded(n) in self._tables]
         return Verdict(meaning, tuple(dict.fromkeys(found))) if found else _IGNORED
 
-    def _judge_rows(self, tokens: list[_Token], default_schema: str) -> Verdict:
+    def _judge_rows(self, tokens: list[Token], default_schema: str) -> Verdict:
         """Rows changed by a statement: refused wherever a followed schema may be meant."""
         here = default_schema.casefold()
         if here in self._schemas - {CONTROL_SCHEMA}:

@@ -8,7 +8,7 @@ from sqlalchemy.dialects import mysql
 
 revision = "0001"
 down_revision = None
-branch_labels = None
+branch_labels = ("expand",)
 depends_on = None
 
 TIMESTAMP = mysql.DATETIME(fsp=6)

@@ -1,6 +1,6 @@
-"""Sparing the servers: when the copy must hold its breath.
+"""Sparing the servers: when a copy or a backfill must hold its breath.
 
-Fails closed: a load that cannot be read counts as too high. Apart from the copier because the verifier's chunks obey
+Fails closed: a load that cannot be read counts as too high. Apart from the copier because backfills of the lanes obey
 the same limits.
 """
 
