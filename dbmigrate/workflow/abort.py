@@ -8,7 +8,9 @@ from dbmigrate.domain.schema import TableName
 from dbmigrate.mysql.fence import drop_control_schema, forget_migration
 from dbmigrate.mysql.identifiers import quote_table
 from dbmigrate.workflow.announcing import forget_rows
-from dbmigrate.workflow.fences import lift_leftovers, remove_guards
+from dbmigrate.workflow.expanding import forget_expanded
+from dbmigrate.workflow.fences import lift_leftovers
+from dbmigrate.workflow.guards import ABORT_PATIENCE_SECONDS, QuietMoments, find_removals
 from dbmigrate.workflow.migration import Migration
 from dbmigrate.workflow.phases.cutover import finish_interrupted_switch
 from dbmigrate.workflow.phases.expand import CREATED, load_created_objects, load_created_tables
@@ -28,8 +30,12 @@ def abort(run: Run) -> Phase:
     run.stop_stream()
     if run.state.phase is Phase.CUTOVER and finish_interrupted_switch(run, Direction.FORWARD):
         return Phase.SOAK
+    quiet = QuietMoments(
+        migration.source, migration.id, migration.stopping.wait, patience_seconds=ABORT_PATIENCE_SECONDS
+    )
     for side in Side:
-        remove_guards(migration.servers[side], migration.schema_name(side))
+        server = migration.servers[side]
+        quiet.execute(server, find_removals(server, migration.schema_name(side)), doing="dropping the guards")
         lift_leftovers(
             migration.servers[side], migration.config.cutover.fence, was_read_only=was_read_only(migration, side)
         )
@@ -37,6 +43,7 @@ def abort(run: Run) -> Phase:
     forget_rows(migration)
     for side in Side:
         migration.retry.retrying(lambda side=side: _forget(migration, side), idempotent=True)  # type: ignore[misc]
+    forget_expanded(migration)
     migration.store.delete_migration()
     return Phase.ABORTED
 

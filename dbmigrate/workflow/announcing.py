@@ -2,21 +2,22 @@
 
 Apart from the runner because phases and the switch say something, too: a step of the ramp, mirrors that pause. The
 row is locked by every write transaction of the application, so saving it waits for them and holds back those that
-come later; a save that does not get the row soon is given up and tried again, and the application never waits longer
-for it than for a switch.
+come later; a save that does not get the row soon is given up and tried again, so one long transaction costs the others
+a moment now and then.
 """
 
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
+from dataclasses import fields, replace
 
 from dbmigrate.domain.ownership import ApplicationSettings, FenceRow, decide_owner, row_for
 from dbmigrate.domain.phases import MEANINGS, Phase
 from dbmigrate.domain.routes import Side
 from dbmigrate.mysql.activity import interrupting_after, read_open_transactions
+from dbmigrate.mysql.application_rules import ApplicationRules, save_rules
 from dbmigrate.mysql.faults import InterruptedQueryError, RolledBackError
-from dbmigrate.mysql.fence import build_fence_save, load_fence_row
+from dbmigrate.mysql.fence import build_fence_save, load_fence_row, seize_fence_row
 from dbmigrate.workflow.migration import Migration
 from dbmigrate.workflow.mirror_plans import save_mirror_plans
 from dbmigrate.workflow.run import Run
@@ -27,6 +28,10 @@ FENCE_ROW = "fence_row"
 """Evidence that both sides have their row: ``{"exists": bool}``. Its age is the age of the row."""
 
 MOST_NAMED = 3
+SEIZE_SECONDS = 1.0
+"""How long a moment is looked out for at which nobody holds the row: nobody is held back meanwhile."""
+MOST_WAIT_SECONDS = 0.25
+"""While a save waits for one long transaction, every other writer waits behind it."""
 
 
 def build_application_settings(migration: Migration) -> ApplicationSettings:
@@ -35,6 +40,13 @@ def build_application_settings(migration: Migration) -> ApplicationSettings:
     if not app.enabled:
         return ApplicationSettings()
     return ApplicationSettings(mirror=app.mirror, mirror_in_soak=app.mirror_in_soak, shadow_share=app.shadow_share)
+
+
+def save_application_rules(migration: Migration) -> None:
+    """Leave instances what the configuration says to them: before the row, they read it when they see a new one."""
+    app = migration.config.app
+    rules = ApplicationRules(**{each.name: getattr(app, each.name) for each in fields(ApplicationRules)})
+    migration.store.call(lambda connection: save_rules(connection, migration.id, rules))
 
 
 def load_true_row(migration: Migration, *, is_final: bool = False) -> FenceRow | None:
@@ -59,7 +71,7 @@ def announce_state(run: Run) -> bool:
     Where a row of this very epoch exists, it stands: a step within the phase may have set more than the phase says.
     """
     state, migration = run.state, run.migration
-    if MEANINGS[state.phase].owner is None or state.phase is Phase.ABORTED:
+    if MEANINGS[state.phase].owner is None or state.phase in (Phase.ABORTED, Phase.DONE):
         return True
     row = load_true_row(migration) if migration.config.app.enabled else None
     if row is None or row.epoch < state.epoch:
@@ -100,7 +112,10 @@ def announce_step(
 def _announce(run: Run, row: FenceRow) -> bool:
     """Save the row on both sides, the owner's first: until its row has changed, nobody may act on the new one."""
     migration = run.migration
-    if row.mirror and (run.row is None or run.row.phase is not row.phase or not run.row.mirror):
+    is_new = run.row is None or run.row.phase is not row.phase
+    if migration.config.app.enabled and is_new:
+        save_application_rules(migration)
+    if row.mirror and (is_new or (run.row is not None and not run.row.mirror)):
         save_mirror_plans(migration)  # before the row: an application reads them when it sees one that mirrors
     for side in (row.owner, row.owner.other):
         while not migration.retry.retrying(lambda side=side: _save(run, side, row), idempotent=True):  # type: ignore[misc]
@@ -114,15 +129,20 @@ def _announce(run: Run, row: FenceRow) -> bool:
 
 
 def _save(run: Run, side: Side, row: FenceRow) -> bool:
-    """Whether the row was saved: not, when write transactions held it longer than a switch may take."""
+    """Whether the row was saved: not, when write transactions held it longer than others can be made to wait."""
     server = run.migration.servers[side]
-    budget = run.migration.config.cutover.max_write_pause_seconds
+    budget = min(MOST_WAIT_SECONDS, run.migration.config.cutover.max_write_pause_seconds)
     with server.pool.borrow() as session:
         try:
-            with interrupting_after(budget, server.pool, session):
-                session.execute(build_fence_save(run.migration.id, row), doing="the fence row")
+            with session.transaction():
+                seize_fence_row(
+                    session, run.migration.id, seconds=SEIZE_SECONDS, pause=run.interrupted.wait,
+                    clock=run.migration.around.clock,
+                )  # fmt: skip
+                with interrupting_after(budget, server.pool, session):
+                    session.execute(build_fence_save(run.migration.id, row), doing="the fence row")
         except (InterruptedQueryError, RolledBackError):
-            open_ones = read_open_transactions(session, at_least_seconds=int(budget))
+            open_ones = read_open_transactions(session)
             named = "; ".join(map(str, open_ones[:MOST_NAMED])) or "a transaction that has ended meanwhile"
             run.waiting_for = f"the fence row of the {side.value} is held by {named}"
             log.warning("%s; trying again", run.waiting_for)

@@ -157,16 +157,16 @@ def _drop(program: Program, schema: str) -> str:
 # --- counters -----------------------------------------------------------------------------------------------------
 
 
-def carry_counters(
+def find_counters_behind(
     origin: Server, destination: Server, names: Mapping[TableName, TableName], sequences: Mapping[TableName, TableName]
-) -> int:
-    """Raise AUTO_INCREMENT and sequence values of the destination to the origin's; returns how many were raised.
+) -> list[str]:
+    """The statements that raise AUTO_INCREMENT and sequence values of the destination to the origin's; repeatable.
 
-    ``names`` and ``sequences`` map the origin's names to the destination's. Called once before the write pause, so
+    ``names`` and ``sequences`` map the origin's names to the destination's. Executed once before the write pause, so
     that inside it hardly anything is left.
     """
     if not names and not sequences:
-        return 0
+        return []
     with origin.pool.borrow() as session:
         wanted: dict[TableName, int] = {}
         for schema in sorted({table.schema for table in names}):
@@ -177,8 +177,5 @@ def carry_counters(
         for schema in sorted({table.schema for table in names.values()}):
             present |= read_auto_increments(session, destination.version, schema)
         behind = find_behind({names[t]: v for t, v in wanted.items() if t in names}, present)
-        for table, value in behind.items():
-            session.execute(build_auto_increment(table, value), doing=f"AUTO_INCREMENT of {table}")
-        for name, value in sequence_values.items():
-            session.execute(build_sequence_set(sequences[name], value), doing=f"sequence {name}")
-    return len(behind) + len(sequence_values)
+    statements = [build_auto_increment(table, value) for table, value in behind.items()]
+    return statements + [build_sequence_set(sequences[name], value) for name, value in sequence_values.items()]

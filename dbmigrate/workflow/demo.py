@@ -16,10 +16,10 @@ from dbmigrate.domain.ownership import FenceRow, decide_owner
 from dbmigrate.domain.phases import Phase
 from dbmigrate.domain.routes import Side
 from dbmigrate.mysql.control import ControlStore
-from dbmigrate.rehearsal.local_servers import LocalServer
-from dbmigrate.rehearsal.row_comparison import compare
-from dbmigrate.rehearsal.shop import create_shop, fill_shop
-from dbmigrate.rehearsal.shop_writers import Writers
+from dbmigrate.throwaway.local_servers import LocalServer
+from dbmigrate.throwaway.row_comparison import compare
+from dbmigrate.throwaway.shop import create_shop, fill_shop
+from dbmigrate.throwaway.shop_writers import Writers
 from dbmigrate.workflow.demo_move import DemoMove, Say, build_demo_config, describe_last_switch, private_servers
 from dbmigrate.workflow.requests import ask_runner, open_store
 from dbmigrate.workflow.switch import SWITCH

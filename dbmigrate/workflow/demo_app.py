@@ -9,10 +9,11 @@ from __future__ import annotations
 import importlib.util
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import sqlalchemy as sa
@@ -22,12 +23,12 @@ from dbmigrate.domain.errors import ConfigurationError
 from dbmigrate.domain.phases import Phase
 from dbmigrate.domain.routes import Side
 from dbmigrate.mysql.control import ControlStore
-from dbmigrate.rehearsal.local_servers import LocalServer
-from dbmigrate.rehearsal.row_comparison import compare
 from dbmigrate.store.child_server import ChildServer
 from dbmigrate.store.journal import LoadResult, Spread
 from dbmigrate.store.load import Load
 from dbmigrate.store.seed import create_schema, fill_store
+from dbmigrate.throwaway.local_servers import LocalServer
+from dbmigrate.throwaway.row_comparison import compare
 from dbmigrate.workflow.demo_move import DemoMove, Say, build_demo_config, describe_last_switch, private_servers
 from dbmigrate.workflow.requests import ask_runner, open_store
 from dbmigrate.workflow.switch import SWITCH
@@ -41,7 +42,7 @@ GRANTS = (
 SETTINGS = """
 [app]
 enabled = true
-shadow_share = 0
+shadow_share = 20
 read_ramp = [25, 100]
 ramp_step_seconds = 1.0
 mirror_in_soak = true
@@ -49,7 +50,7 @@ min_instances = {instances}
 [gates]
 min_mirrored_writes = 20
 max_mirror_failure_ratio = 0.1
-min_shadow_samples = 0
+min_shadow_samples = 50
 min_target_reads = 20
 max_latency_p95_ratio = 1000.0
 max_latency_p99_ratio = 1000.0
@@ -58,20 +59,23 @@ approval = "auto"
 fence = "app"
 retry_seconds = 0.5
 """
-AROUND_A_SWITCH_SECONDS = 0.5
+AROUND_A_SWITCH_SECONDS = 0.25
 BETWEEN_SWITCHES_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class AppDemoReport:
     """What the demo saw. ``write_gap_ms`` is over the switches: of each, the longest time that any one writer of the
-    store was between two successful writes."""
+    store was between two successful writes; ``usual_gap_ms`` is the same over as many windows of the same length without a
+    switch, right after it: what the store's own requests make of it. ``pause_steps_ms``: the median of each step."""
 
     load: LoadResult
     switches: int
     undone: int
     write_gap_ms: Spread
+    usual_gap_ms: Spread
     write_pause_ms: tuple[float, ...]
+    pause_steps_ms: dict[str, float]
     rows_compared: int
     differences: int
     seconds: float
@@ -85,7 +89,8 @@ class AppDemoReport:
         """JSON-ready; the store's own findings stand beside those of the move."""
         own = {
             "switches": self.switches, "switches_undone": self.undone, "write_gap_ms": asdict(self.write_gap_ms),
-            "write_pause_ms": self.write_pause_ms, "rows_compared": self.rows_compared, "differences": self.differences,
+            "usual_gap_ms": asdict(self.usual_gap_ms),
+            "write_pause_ms": self.write_pause_ms, "pause_steps_ms": self.pause_steps_ms, "rows_compared": self.rows_compared, "differences": self.differences,
             "seconds": self.seconds,
         }  # fmt: skip
         return {**self.load.to_json(), "write_gap_ms_of_the_load": asdict(self.load.write_gap_ms), **own}
@@ -93,7 +98,7 @@ class AppDemoReport:
 
 def format_app_demo(report: AppDemoReport) -> str:
     """The summary for a person."""
-    load, gap = report.load, report.write_gap_ms
+    load, gap, usual = report.load, report.write_gap_ms, report.usual_gap_ms
     return "\n".join(
         [
             f"requests          {load.requests:,}, {load.failed_requests} failed",
@@ -102,6 +107,8 @@ def format_app_demo(report: AppDemoReport) -> str:
             f"switches          {report.switches}, {report.undone} undone",
             f"longest gap       {gap.p50:.0f} ms p50, {gap.p99:.0f} ms p99, {gap.max:.0f} ms max, of any writer around a "
             "switch",
+            f"without a switch  {usual.p50:.0f} ms p50, {usual.p99:.0f} ms p99, {usual.max:.0f} ms max, in as many windows "
+            "of the same length",
             f"compared          {report.rows_compared:,} rows one by one, {report.differences} differences",
             f"took              {report.seconds:.0f} s",
             *(f"failed            {error}" for error in load.errors),
@@ -141,6 +148,7 @@ class _AppDemo:
         self._config = build_demo_config(servers, SCHEMA, SETTINGS.format(instances=instances), directory)
         self._move = DemoMove(self._config, say)
         self._gaps: list[float] = []
+        self._usual_gaps: list[float] = []
 
     def run(self, began: float, *, switches: int, rate: float, workers: int) -> AppDemoReport:
         self._fill()
@@ -202,15 +210,14 @@ class _AppDemo:
 
     def _go(self, load: Load, store: ControlStore, begins: Phase, ends: Phase) -> None:
         """Wait for a switch, and note the longest gap around it."""
-        since = time.monotonic()
         if begins is Phase.CUTOVER:
             self._move.await_phase(store, begins)
-            since = time.monotonic()
         self._move.await_phase(store, ends)
-        until = time.monotonic() + AROUND_A_SWITCH_SECONDS
-        time.sleep(2 * AROUND_A_SWITCH_SECONDS)
-        gaps = load.gaps_between(since - AROUND_A_SWITCH_SECONDS, until)
-        self._gaps.append(max(gap for of_writer in gaps for gap in of_writer))
+        began_at, ended_at = self._move.pauses[-1]
+        length = ended_at - began_at + 2 * AROUND_A_SWITCH_SECONDS
+        time.sleep(max(0.0, ended_at + 3 * AROUND_A_SWITCH_SECONDS + length - time.monotonic()))
+        self._gaps.append(_longest_gap(load, began_at - AROUND_A_SWITCH_SECONDS, length))
+        self._usual_gaps.append(_longest_gap(load, ended_at + 2 * AROUND_A_SWITCH_SECONDS, length))
 
     def _judge(self, load: Load, began: float, owner: Side) -> AppDemoReport:
         control = open_store(self._config)
@@ -224,6 +231,18 @@ class _AppDemo:
         return AppDemoReport(
             load=result, switches=len(self._gaps),
             undone=sum(t.from_phase is Phase.CUTOVER and t.to_phase is Phase.CATCH_UP for t in control.load_transitions()),
-            write_gap_ms=Spread.of(self._gaps), write_pause_ms=tuple(e.content["pause_ms"] for e in evidence),
-            rows_compared=compared.rows, differences=compared.differing, seconds=round(time.monotonic() - began, 1),
+            write_gap_ms=Spread.of(self._gaps), usual_gap_ms=Spread.of(self._usual_gaps),
+            write_pause_ms=tuple(e.content["pause_ms"] for e in evidence),
+            pause_steps_ms=_median_steps([e.content["steps_ms"] for e in evidence]), rows_compared=compared.rows, differences=compared.differing,
+            seconds=round(time.monotonic() - began, 1),
         )  # fmt: skip
+
+
+def _longest_gap(load: Load, began_at: float, seconds: float) -> float:
+    """Of any writer, in milliseconds, among the gaps that reach into the window."""
+    return max(gap for of_writer in load.gaps_between(began_at, began_at + seconds) for gap in of_writer)
+
+
+def _median_steps(switches: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    names = dict.fromkeys(name for steps in switches for name in steps)
+    return {name: round(median(steps[name] for steps in switches if name in steps), 1) for name in names}

@@ -6,6 +6,7 @@ Apart from them because they differ in what sells meanwhile, and in how it is ju
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,13 +18,16 @@ from dbmigrate.config.loading import parse_config
 from dbmigrate.domain.phases import Phase
 from dbmigrate.domain.routes import Side
 from dbmigrate.mysql.control import ControlStore
-from dbmigrate.rehearsal.local_servers import LocalServer
-from dbmigrate.workflow.migration import Migration
+from dbmigrate.throwaway.local_servers import LocalServer
+from dbmigrate.workflow.migration import Migration, Surroundings
 from dbmigrate.workflow.requests import open_store
 from dbmigrate.workflow.runner import Runner
 from dbmigrate.workflow.switch import SWITCH
 
 Say = Callable[[str], None]
+
+TURN_SECONDS = 0.0005
+"""The runner shares the process with whatever makes the load; elsewhere it has one of its own, and waits for no turn."""
 
 
 class DemoMove:
@@ -32,13 +36,16 @@ class DemoMove:
     def __init__(self, config: Config, say: Say) -> None:
         self._config, self._say = config, say
         self._failures: list[BaseException] = []
+        self.pauses: list[tuple[float, float]] = []
+        """When writers were held back, one attempt or several, until they went on on the other side (monotonic)."""
+        self._paused_at: float | None = None
         self.max_lag_seconds = 0.0
         self.streamed = 0
 
     @contextmanager
     def running(self) -> Iterator[ControlStore]:
         """A runner works in the background during the block."""
-        migration = Migration(self._config)
+        migration = Migration(self._config, around=Surroundings(on_step=self._on_step))
         runner = Runner(migration, assume_yes=True)
         failures: list[BaseException] = []
 
@@ -50,10 +57,13 @@ class DemoMove:
 
         thread = threading.Thread(target=work, name="runner")
         self._failures = failures
+        before = sys.getswitchinterval()
+        sys.setswitchinterval(TURN_SECONDS)
         thread.start()
         try:
             yield open_store(self._config)
         finally:
+            sys.setswitchinterval(before)
             runner.interrupt()
             thread.join()
             self._note(runner)
@@ -70,6 +80,13 @@ class DemoMove:
             self._note(runner)
         finally:
             migration.close()
+
+    def _on_step(self, name: str) -> None:
+        if name == "switch.fence" and self._paused_at is None:
+            self._paused_at = time.monotonic()
+        elif name == "switch.destination_committed" and self._paused_at is not None:
+            self.pauses.append((self._paused_at, time.monotonic()))
+            self._paused_at = None
 
     def _note(self, runner: Runner) -> None:
         status = runner.current.read_status() if runner.current else None

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from dbmigrate.config import FenceKind
@@ -18,20 +19,19 @@ from dbmigrate.domain.schema import TableName
 from dbmigrate.mysql.activity import OpenTransaction, interrupting_after, read_open_transactions
 from dbmigrate.mysql.fence import (
     build_fence_lock,
-    build_guard_drop,
-    build_guards,
     build_lock_tables,
     build_read_only,
-    read_guards,
     read_is_read_only,
+    seize_fence_row,
 )
 from dbmigrate.mysql.servers import Server
 from dbmigrate.mysql.sessions import Session
+from dbmigrate.workflow.guards import QuietMoments, arm_at_once, find_missing
 
 log = logging.getLogger(__name__)
 
-GUARD_WAIT_SECONDS = 1
 MOST_NAMED = 3
+SEIZE_SECONDS = 2.0
 
 
 class Fence(Protocol):
@@ -39,6 +39,10 @@ class Fence(Protocol):
 
     def prepare(self) -> None:
         """Everything slow, before the write pause."""
+
+    def seize(self, session: Session) -> bool:
+        """Close at a moment at which no writer is in the middle of something, so that nobody is held back before it.
+        False where the fence cannot do that, or no such moment comes soon: then ``close``, which waits."""
 
     def close(self, session: Session) -> None:
         """Wait for writers in the middle of something and let no other commit. Opens the transaction in which the
@@ -71,6 +75,9 @@ class ReadOnlyFence:
 
     def prepare(self) -> None:
         """Nothing is slow here."""
+
+    def seize(self, session: Session) -> bool:
+        return False
 
     def close(self, session: Session) -> None:
         # In this order: a session with an open transaction may not change read_only (error 1192).
@@ -112,7 +119,11 @@ class LockTablesFence:
 
     def prepare(self) -> None:
         """Arm the guards: they let everybody pass until the fence row names the other owner."""
-        arm_guards(self._server, self._tables, self._migration_id, closed_when_owner=self._closed_when_owner)
+        guards = find_missing(self._server, self._tables, self._migration_id, closed_when_owner=self._closed_when_owner)
+        arm_at_once(self._server, guards)
+
+    def seize(self, session: Session) -> bool:
+        return False
 
     def close(self, session: Session) -> None:
         # START TRANSACTION would release the table locks; with autocommit off the fence row can still be committed.
@@ -148,17 +159,31 @@ class AppFence:
     """
 
     def __init__(
-        self, migration_id: str, sides: Mapping[Side, Server], tables: Mapping[Side, Sequence[TableName]], *, giving: Side
-    ) -> None:
+        self, migration_id: str, sides: Mapping[Side, Server], tables: Mapping[Side, Sequence[TableName]], *,
+        giving: Side, pause: Callable[[float], object],
+    ) -> None:  # fmt: skip
         self._migration_id = migration_id
         self._sides = sides
         self._tables = tables
         self._giving = giving
+        self._pause = pause
 
     def prepare(self) -> None:
-        """Arm the guards of both sides."""
-        for side, server in self._sides.items():
-            arm_guards(server, self._tables[side], self._migration_id, closed_when_owner=side.other)
+        """Arm the guards of both sides, the taking one's first: it has the fewer readers."""
+        quiet = QuietMoments(self._sides[self._giving], self._migration_id, self._pause)
+        for side in (self._giving.other, self._giving):
+            server = self._sides[side]
+            missing = find_missing(server, self._tables[side], self._migration_id, closed_when_owner=side.other)
+            quiet.execute(server, missing, doing="arming the guards")
+
+    def seize(self, session: Session) -> bool:
+        session.execute("START TRANSACTION")
+        is_closed = seize_fence_row(
+            session, self._migration_id, seconds=SEIZE_SECONDS, pause=self._pause, clock=time.monotonic
+        )
+        if not is_closed:
+            session.execute("ROLLBACK")
+        return is_closed
 
     def close(self, session: Session) -> None:
         session.execute("START TRANSACTION")
@@ -168,9 +193,11 @@ class AppFence:
         # XA transactions that are prepared need not hold the row any more: MariaDB gives shared locks up at XA PREPARE,
         # and both flavours do where the server was restarted since. They cannot be told from others while their session
         # lives.
+        is_mariadb = self._sides[self._giving].version.is_mariadb
+        if is_mariadb and not session.execute("XA RECOVER").rows:
+            return ()
         found = [one for one in read_open_transactions(session) if one.rows_changed]
-        may_be_prepared = self._sides[self._giving].version.is_mariadb and bool(session.execute("XA RECOVER").rows)
-        return tuple(one for one in found if may_be_prepared or not one.connection_id)
+        return tuple(one for one in found if is_mariadb or not one.connection_id)
 
     def wait_for_mirrors(self, seconds: float) -> None:
         _await_mirrors(self._sides[self._giving.other], self._migration_id, seconds)
@@ -192,6 +219,8 @@ def _await_mirrors(other: Server, migration_id: str, seconds: float) -> None:
         TransientError: one takes longer; those that may be it are named.
     """
     with other.pool.borrow() as session:
+        if seize_fence_row(session, migration_id, seconds=0, pause=time.sleep, clock=time.monotonic):
+            return
         try:
             with interrupting_after(seconds, other.pool, session):
                 session.execute(build_fence_lock(migration_id), doing="waiting for mirrored writes")
@@ -203,42 +232,17 @@ def _await_mirrors(other: Server, migration_id: str, seconds: float) -> None:
             ) from waited  # fmt: skip
 
 
-def arm_guards(
-    server: Server, tables: Sequence[TableName], migration_id: str, *, closed_when_owner: Side
-) -> None:
-    """Create the guard triggers that are missing.
-
-    Raises:
-        RolledBackError: a table is in use for longer than others can be made to wait behind the trigger.
-    """
-    account = server.endpoint.section.user
-    with server.pool.borrow() as session:
-        # A trigger waits for the table's open transactions, and whoever comes later waits behind it.
-        session.execute(f"SET SESSION lock_wait_timeout = {GUARD_WAIT_SECONDS}")
-        present = set().union(*(read_guards(session, schema) for schema in {t.schema for t in tables}))
-        try:
-            for table in tables:
-                for statement in build_guards(
-                    table, migration_id, closed_when_owner=closed_when_owner, account=account
-                ):
-                    name = statement.split("`.`", 1)[1].split("`", 1)[0]
-                    if name not in present:
-                        session.execute(statement, doing=f"arming {table}")
-        finally:
-            session.execute("SET SESSION lock_wait_timeout = 60")
-
-
 def build_fence(
     kind: FenceKind, migration_id: str, sides: Mapping[Side, Server], tables: Mapping[Side, Sequence[TableName]], *,
-    giving: Side,
+    giving: Side, pause: Callable[[float], object],
 ) -> Fence:  # fmt: skip
-    """The configured fence for the side that gives up ownership.
+    """The configured fence for the side that gives up ownership. ``pause`` waits, and ends early where a runner stops.
 
     Raises:
         RefusedError: a fence that this version cannot run.
     """
     if kind is FenceKind.APP:
-        return AppFence(migration_id, sides, tables, giving=giving)
+        return AppFence(migration_id, sides, tables, giving=giving, pause=pause)
     server, other = sides[giving], sides[giving.other]
     if kind is FenceKind.READ_ONLY:
         return ReadOnlyFence(migration_id, server, other)
@@ -248,13 +252,6 @@ def build_fence(
         f'the fence "{kind.value}" is not available in this version', place="[cutover] fence",
         hint='use "app", "read_only" or "lock_tables"',
     )  # fmt: skip
-
-
-def remove_guards(server: Server, schema: str) -> None:
-    """Drop every guard trigger of a schema."""
-    with server.pool.borrow() as session:
-        for name in read_guards(session, schema):
-            session.execute(build_guard_drop(schema, name), doing="dropping a guard")
 
 
 def keep_closed(server: Server, kind: FenceKind) -> None:

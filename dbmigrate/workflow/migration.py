@@ -15,7 +15,6 @@ from datetime import UTC, datetime
 
 from dbmigrate.config import Config
 from dbmigrate.copying.in_flight import ChunksInFlight
-from dbmigrate.copying.throttle import Throttle
 from dbmigrate.domain.errors import FatalError
 from dbmigrate.domain.routes import Direction, Route, Side
 from dbmigrate.domain.schema import Schema, TableName
@@ -28,6 +27,7 @@ from dbmigrate.mysql.introspection import read_schema
 from dbmigrate.mysql.servers import Server
 from dbmigrate.mysql.sessions import Endpoint
 from dbmigrate.mysql.tenure import Tenure
+from dbmigrate.mysql.throttle import Throttle
 from dbmigrate.streaming.flusher import Flusher
 from dbmigrate.streaming.stream import Stream
 from dbmigrate.telemetry import Observer, SilentObserver

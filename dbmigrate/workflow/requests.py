@@ -72,6 +72,7 @@ _ANSWERED: dict[str, Callable[[Phase], bool]] = {
     "abort": lambda phase: phase is Phase.ABORTED,
     "revert": lambda phase: phase in (Phase.CATCH_UP, Phase.VERIFY),
     "cutover": lambda phase: phase is Phase.SOAK,
+    "contract": lambda phase: phase is Phase.DONE,
 }
 
 
@@ -82,8 +83,12 @@ def ask_runner(store: ControlStore, request: str, *, timeout_seconds: float = AN
         RefusedError: it is not possible in this phase.
         FatalError: the runner ended, or did not answer in time.
     """
-    meaning = MEANINGS[require_state(store).phase]
-    if (request == "abort" and not meaning.may_abort) or (request == "revert" and not meaning.may_revert):
+    phase = require_state(store).phase
+    meaning = MEANINGS[phase]
+    is_possible = {
+        "abort": meaning.may_abort, "revert": meaning.may_revert, "contract": phase in (Phase.SOAK, Phase.CONTRACT),
+    }  # fmt: skip
+    if not is_possible.get(request, True):
         raise RefusedError(
             f"{request} is not possible in phase {require_state(store).phase.value}",
             place=f"migration {store.migration_id}", hint="docs/phases.md shows what may follow",

@@ -123,7 +123,7 @@ class Run:
                 f"nothing streams in phase {self.state.phase.value}", place="--resync", hint="run without --resync"
             )
         self._start_from_now(direction, "asked for by --resync")
-        if self.state.phase is Phase.CUTOVER:
+        if self.state.phase in (Phase.CUTOVER, Phase.RAMP_READS):
             self.state = self.migration.store.save_phase(
                 self.state, Phase.CATCH_UP, actor=self.actor, reason="the stream starts from now; verify again"
             )
@@ -131,6 +131,7 @@ class Run:
     def _start_from_now(self, direction: Direction, cause: str) -> None:
         self.migration.store.save_checkpoint(direction, self.migration.note_start(direction))
         self.migration.store.save_evidence(RESYNC, {"direction": direction.value, "cause": cause})
+        self.has_verified = False
 
     def resync(self, lost: PositionLost) -> None:
         """The binlog no longer reaches back to the checkpoint: stream from now, and let verification repair.

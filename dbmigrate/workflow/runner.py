@@ -30,6 +30,7 @@ from dbmigrate.workflow.announcing import announce_state, ensure_announced
 from dbmigrate.workflow.instances import read_application_status
 from dbmigrate.workflow.migration import Migration
 from dbmigrate.workflow.phases import WORK
+from dbmigrate.workflow.phases.contract import begin_contract, require_not_done
 from dbmigrate.workflow.phases.expand import CREATED
 from dbmigrate.workflow.phases.plan import require_no_obstacles
 from dbmigrate.workflow.run import Run
@@ -161,10 +162,12 @@ class Runner:
 
     def _take_over(self) -> Run:
         """With the lease: wait until earlier writes have ended, and see where the migration stands."""
-        store = self._migration.store
-        self._create_fences()
-        self._migration.begin_tenure(self._generation)
-        state = self._load()
+        store, state = self._migration.store, self._load()
+        require_not_done(state, self._request)
+        if state.phase is not Phase.DONE:  # then nothing of the move is left, and nothing of it is made again
+            self._create_fences()
+            self._migration.begin_tenure(self._generation)
+            state = self._load()
         if state.phase is Phase.ABORTED and self._request != "abort":
             store.restart_migration(state, actor=self._actor)
             store.save_evidence(CREATED, {"tables": [], "deferred": {}})
@@ -221,7 +224,7 @@ class Runner:
                 if resyncs > MOST_RESYNCS:
                     raise
                 run.resync(lost)
-                if run.state.phase is Phase.CUTOVER:
+                if run.state.phase in (Phase.CUTOVER, Phase.RAMP_READS):
                     self._enter(run, Phase.CATCH_UP, "the binlog was purged; verify again")
                 continue
             except ServerRefusedError:
@@ -250,8 +253,8 @@ class Runner:
 
     @staticmethod
     def _goes_back(left: Phase, following: Phase) -> bool:
-        """Whether a phase was left without its gate: only a cutover does that."""
-        return left is Phase.CUTOVER and following is Phase.CATCH_UP
+        """Whether a phase was left without its gate: only those behind the verification do that."""
+        return left in (Phase.RAMP_READS, Phase.CUTOVER) and following is Phase.CATCH_UP
 
     def _is_asked(self, run: Run) -> bool:
         """Whether another process wants something else done now."""
@@ -320,6 +323,10 @@ class Runner:
             if run.state.phase is Phase.SOAK:
                 self._enter(run, Phase.REVERTING, "revert was requested")
             run.until = self._until = Phase.REVERTING
+            return True
+        if requested == "contract":
+            if reason := begin_contract(run):
+                self._enter(run, Phase.CONTRACT, reason)
             return True
         log.warning("unknown request %r ignored", requested)
         return True

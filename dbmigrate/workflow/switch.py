@@ -8,7 +8,7 @@ commits everything can be undone, and is, when anything fails or takes too long;
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
@@ -27,18 +27,19 @@ from dbmigrate.workflow.announcing import build_application_settings
 from dbmigrate.workflow.carrying import (
     Program,
     build_programs,
-    carry_counters,
     create_triggers,
     disable_events,
     drop_events,
     drop_triggers,
     dump_programs,
     enable_events,
+    find_counters_behind,
     load_programs,
     prepare_events,
 )
 from dbmigrate.workflow.drift import require_same_definitions
 from dbmigrate.workflow.fences import Fence, build_fence
+from dbmigrate.workflow.guards import QuietMoments
 from dbmigrate.workflow.migration import Migration
 from dbmigrate.workflow.verification import verify_touched
 
@@ -134,9 +135,10 @@ class Switch:
         self._migration.tenure(self._giving).require_newest(self._guard)
 
     def _attempt_on(self, session: Session, fence: Fence) -> SwitchReport:
-        self._began = self._clock()
         try:
-            self._timed("fence", lambda: self._close(session, fence))
+            is_closed = fence.seize(session)
+            self._began = self._clock()
+            self._timed("fence", lambda: self._close(session, fence, is_closed=is_closed))
             if self._migration.config.app.enabled:
                 self._bounded("mirrors", lambda: fence.wait_for_mirrors(self._remaining()))
             self._bounded("drain", lambda: self._stream.drain(timeout_seconds=self._remaining()))
@@ -207,12 +209,13 @@ class Switch:
         fence = build_fence(
             self._migration.config.cutover.fence, self._migration.id, self._migration.servers,
             {side: self._migration.table_names(side) for side in Side}, giving=self._giving,
+            pause=self._migration.stopping.wait,
         )  # fmt: skip
         self._arm(fence)
         if self._programs:
             with self._destination.pool.borrow() as session:
                 prepare_events(session, self._programs, self._taking, self._migration.schema_name(self._taking))
-        self._carry_counters()
+        self._carry_counters_early()
         self._stream.drain(timeout_seconds=PRE_DRAIN_SECONDS)
         if not verify_touched(self._migration, self._stream, is_still=False):
             raise RefusedError("rows differ: verify again before the switch", place=f"migration {self._migration.id}")
@@ -241,7 +244,25 @@ class Switch:
         saved = self._migration.store.load_evidence(PROGRAMS)
         return load_programs(saved.content) if saved else ()
 
-    def _carry_counters(self) -> None:
+    def _carry_counters_early(self) -> None:
+        """While the application mirrors its writes there, only in moments in which it does not: MariaDB's ALTER TABLE
+        locks the table and then waits for writers of tables that refer to it, who wait for the table."""
+        statements = self._find_counters_behind()
+        if not self._migration.config.app.enabled:
+            self._carry_counters(statements)
+            return
+        quiet = QuietMoments(self._origin, self._migration.id, self._migration.stopping.wait)
+        try:
+            quiet.execute(self._destination, statements, doing="carrying AUTO_INCREMENT and sequences")
+        except RolledBackError as waited:
+            log.info("counters are carried in the write pause: %s", waited.message)
+
+    def _carry_counters(self, statements: Sequence[str]) -> None:
+        with self._destination.pool.borrow() as session:
+            for statement in statements:
+                session.execute(statement, doing="carrying AUTO_INCREMENT and sequences")
+
+    def _find_counters_behind(self) -> list[str]:
         routes = self._migration.require_routes(self._direction)
         sequences: dict[TableName, TableName] = {}
         for stored in self._migration.read_schema(Side.SOURCE).of_kind(ObjectKind.SEQUENCE):
@@ -255,13 +276,14 @@ class Switch:
             for route in routes
             if any(column.is_auto_increment for column in route.destination.columns)
         }
-        carry_counters(self._origin, self._destination, counted, sequences)
+        return find_counters_behind(self._origin, self._destination, counted, sequences)
 
     # --- inside the pause ---
 
-    def _close(self, session: Session, fence: Fence) -> None:
-        with interrupting_after(self._remaining(), self._origin.pool, session):
-            fence.close(session)
+    def _close(self, session: Session, fence: Fence, *, is_closed: bool) -> None:
+        if not is_closed:
+            with interrupting_after(self._remaining(), self._origin.pool, session):
+                fence.close(session)
         self._wait_for_unfinished(session, fence)
         if self._programs:
             with self._origin.pool.borrow() as other:
@@ -302,7 +324,7 @@ class Switch:
         self._migration.store.save_checkpoint(back, self._migration.note_start(back))
 
     def _carry(self) -> None:
-        self._carry_counters()
+        self._carry_counters(self._find_counters_behind())
         if self._programs:
             with self._destination.pool.borrow() as session:
                 schema = self._migration.schema_name(self._taking)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dbmigrate.domain.phases import Phase
 from dbmigrate.workflow.phases import (
     catch_up,
+    contract,
     copy,
     cutover,
     dual_write,
@@ -36,4 +37,5 @@ WORK: dict[Phase, Callable[[Run], Phase | None]] = {
     Phase.CUTOVER: cutover.work,
     Phase.SOAK: soak.work,
     Phase.REVERTING: revert.work,
+    Phase.CONTRACT: contract.work,
 }

@@ -154,6 +154,7 @@ def finish_interrupted_switch(run: Run, direction: Direction) -> bool:
         fence = build_fence(
             migration.config.cutover.fence, migration.id, migration.servers,
             {side: migration.table_names(side) for side in Side}, giving=giving,
+            pause=migration.stopping.wait,
         )  # fmt: skip
         fence.open_other(migration.servers[taking])
         settle_after_switch(migration, giving, programs)

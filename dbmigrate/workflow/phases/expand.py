@@ -15,6 +15,7 @@ from dbmigrate.mysql.fence import create_fence_tables
 from dbmigrate.mysql.identifiers import quote_identifier, quote_table
 from dbmigrate.mysql.sessions import Session
 from dbmigrate.workflow.drift import STANDING_KINDS, find_changed_objects, save_definitions, save_object_definitions
+from dbmigrate.workflow.expanding import run_expand_lane
 from dbmigrate.workflow.migration import Migration
 from dbmigrate.workflow.routing import select_tables, target_name
 from dbmigrate.workflow.run import Run
@@ -36,8 +37,30 @@ def work(run: Run) -> Phase | None:
         _create_objects(migration, source, ObjectKind.SEQUENCE)  # first: defaults of tables may name them
         _create_tables(session, migration, select_tables(migration.config.tables, source))
     _create_objects(migration, source, ObjectKind.PROCEDURE, ObjectKind.FUNCTION, ObjectKind.PACKAGE, ObjectKind.VIEW)
+    if not _expand_further(run):
+        return None
     _require_all(migration, source)
     return Phase.COPY
+
+
+def _expand_further(run: Run) -> bool:
+    """Run the expand lane; tables that come into being by it go with an abort as well."""
+    before = _read_table_names(run.migration)
+    try:
+        return run_expand_lane(run)
+    finally:
+        _record_tables(run.migration, _read_table_names(run.migration) - before)
+
+
+def _read_table_names(migration: Migration) -> set[str]:
+    return {table.name.name for table in migration.read_schema(Side.TARGET, anew=True).tables}
+
+
+def _record_tables(migration: Migration, names: set[str]) -> None:
+    if names:
+        recorded = migration.store.load_evidence(CREATED)
+        content = recorded.content if recorded else {"tables": [], "deferred": {}}
+        migration.store.save_evidence(CREATED, {**content, "tables": sorted({*content["tables"], *names})})
 
 
 def _create_database(session: Session, migration: Migration, source: Schema) -> None:

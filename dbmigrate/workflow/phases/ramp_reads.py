@@ -19,6 +19,7 @@ from dbmigrate.workflow.gates import (
 )
 from dbmigrate.workflow.instances import LOOK_SECONDS, forget_expired, judge_following, read_instances
 from dbmigrate.workflow.run import Run
+from dbmigrate.workflow.verification import verify_touched
 
 log = logging.getLogger(__name__)
 
@@ -30,9 +31,12 @@ def work(run: Run) -> Phase | None:
     """Take the shares one after the other and hold each; the largest must hold, too.
 
     After a broken guardrail has taken the share to 0 the phase stays, and says why, until the operator ends this
-    run; the next one begins the ramp anew.
+    run. Where the verification does not hold any more (another runner saw it, or too much has changed since), it is
+    repeated before a read goes to the target.
     """
-    run.ensure_stream(Direction.FORWARD)
+    stream = run.ensure_stream(Direction.FORWARD)
+    if not run.has_verified:
+        return Phase.CATCH_UP
     ramp = run.migration.config.app.read_ramp
     breaks, share = 0, run.row.read_share if run.row else 0.0
     if not share and not _step(run, ramp[0], f"reads on the target: {ramp[0]:g} %"):
@@ -42,6 +46,10 @@ def work(run: Run) -> Phase | None:
         gate = _hold(run, share)
         if gate is None:
             return None
+        if gate.has_passed and stream.touched.count() is None:
+            return Phase.CATCH_UP
+        if gate.has_passed and not verify_touched(run.migration, stream, is_still=False):
+            gate = GateResult(Verdict.FAILED, "rows differ that have changed since the verification")
         if gate.has_passed:
             larger = [one for one in ramp if one > share]
             if not larger:

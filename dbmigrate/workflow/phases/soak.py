@@ -8,10 +8,9 @@ from dbmigrate.domain.routes import Direction
 from dbmigrate.workflow.announcing import announce_step, build_application_settings
 from dbmigrate.workflow.differences import DifferencesFoundError
 from dbmigrate.workflow.fences import keep_closed
-from dbmigrate.workflow.gates import judge_soak
+from dbmigrate.workflow.phases.contract import judge_contract
 from dbmigrate.workflow.phases.verify import must_repair, verify_completely
 from dbmigrate.workflow.run import Run
-from dbmigrate.workflow.switch import SWITCH
 from dbmigrate.workflow.verification import describe
 
 
@@ -51,6 +50,4 @@ def _mirror_back(run: Run) -> bool:
 
 
 def _has_soaked(run: Run) -> bool:
-    switched = run.migration.store.load_evidence(SWITCH)
-    age = run.migration.store.read_age_seconds(switched) if switched else 0.0
-    return judge_soak(age_seconds=age, min_soak_seconds=run.migration.config.gates.min_soak_seconds).has_passed
+    return judge_contract(run.migration).has_passed

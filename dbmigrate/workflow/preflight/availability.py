@@ -27,13 +27,4 @@ def check_availability(s: Surroundings) -> list[Finding]:
                 'set [cutover] fence = "app", "read_only" or "lock_tables"',
             )
         )  # fmt: skip
-    if s.config.app.enabled and s.config.app.shadow_share:
-        findings.append(
-            Finding(
-                "availability", Severity.WARNING, "[app] shadow_share",
-                "dbmigrate.app does not repeat reads in this version: unless something else reports comparisons, the phase "
-                "shadow_read waits for them for ever",
-                "set [app] shadow_share = 0 and [gates] min_shadow_samples = 0",
-            )
-        )  # fmt: skip
     return findings
