@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
-from dbmigrate.rehearsal.connections import Connection
+from dbmigrate.throwaway.connections import Connection
 
 CLOSED_FENCE = frozenset(
     {

@@ -57,6 +57,10 @@ class TcpProxy:
         self.cuts += 1
         self._reset_all()
 
+    def redirect(self, host: str, port: int) -> None:
+        """New connections go there from now on; open ones stay where they are (see ``reset_connections``)."""
+        self._upstream = (host, port)
+
     def stall(self) -> None:
         """Carry nothing from now on: connections stay open, new ones are accepted, no byte arrives."""
         self.stalls += 1

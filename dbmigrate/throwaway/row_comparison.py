@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, TypeAlias
 
-from dbmigrate.rehearsal.connections import Connection
+from dbmigrate.throwaway.connections import Connection
 
 Row: TypeAlias = tuple[Any, ...]
 

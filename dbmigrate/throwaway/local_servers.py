@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import secrets
 import shutil
 import signal
 import socket
@@ -19,15 +18,11 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import TracebackType
-from typing import Any
-
-import pymysql
-from pymysql.connections import Connection
 
 from dbmigrate.domain.errors import FatalError
 from dbmigrate.domain.flavours import Flavour
-from dbmigrate.rehearsal.server_binaries import ServerBinary, copy_template, find_server_binary
+from dbmigrate.throwaway.administration import AdministeredServer, build_default_options
+from dbmigrate.throwaway.server_binaries import ServerBinary, copy_template, find_server_binary
 
 START_SECONDS = 120.0
 STOP_SECONDS = 60.0
@@ -36,35 +31,6 @@ _PORT_ATTEMPTS = 5
 _LOG_TAIL_BYTES = 3000
 _LONGEST_SOCKET_PATH = 100  # the kernel's limit is 107 bytes
 
-_COMMON_OPTIONS = {
-    "log_bin": "binlog",
-    "binlog_format": "ROW",
-    "binlog_row_image": "FULL",
-    "sync_binlog": "1",
-    "innodb_flush_log_at_trx_commit": "1",
-    "innodb_buffer_pool_size": "256M",
-    "local_infile": "ON",
-    "max_allowed_packet": "64M",
-    "skip_name_resolve": "ON",
-    "character_set_server": "utf8mb4",
-}
-_FLAVOUR_OPTIONS = {
-    Flavour.MARIADB: {
-        "log_slave_updates": "ON",
-        "gtid_strict_mode": "ON",
-        "performance_schema": "OFF",
-        "innodb_log_file_size": "96M",
-    },
-    Flavour.MYSQL: {
-        "log_replica_updates": "ON",
-        "gtid_mode": "ON",
-        "enforce_gtid_consistency": "ON",
-        "secure_file_priv": "",
-        "mysqlx": "OFF",
-        "innodb_redo_log_capacity": "128M",
-    },
-}
-
 _server_ids = itertools.count(os.getpid() % 100_000 * 100 + 1)
 
 # The kernel ends a child when the *thread* that started it ends, so one thread starts all servers and lives
@@ -72,7 +38,7 @@ _server_ids = itertools.count(os.getpid() % 100_000 * 100 + 1)
 _starter = ThreadPoolExecutor(max_workers=1, thread_name_prefix="server-starter")
 
 
-class LocalServer:
+class LocalServer(AdministeredServer):
     """One private server; a context manager that starts and stops it.
 
     ``directory`` is the caller's: it keeps data, binlog and error log until the caller removes it.
@@ -80,20 +46,14 @@ class LocalServer:
     (``skip_log_bin``), but for ``secure_file_priv``, where empty means "anywhere".
     """
 
-    host = "127.0.0.1"
-    user = "root"
-
     def __init__(self, binary: ServerBinary, directory: Path, *, name: str, options: Mapping[str, str]) -> None:
-        self.name = name
-        self.flavour = binary.flavour
+        super().__init__(binary.flavour, name=name)
         self.version = binary.version
         self.directory = directory.resolve() / name
         self.data_directory = self.directory / "data"
         self.error_log = self.directory / "error.log"
-        self.port = 0
-        self.password = secrets.token_urlsafe(12)
         self.server_id = next(_server_ids)
-        self.options = _COMMON_OPTIONS | _FLAVOUR_OPTIONS[binary.flavour]
+        self.options = build_default_options(binary.flavour)
         self.options |= {key.replace("-", "_"): value for key, value in options.items()}
         self._binary = binary
         self._process: subprocess.Popen[bytes] | None = None
@@ -118,15 +78,6 @@ class LocalServer:
     def __repr__(self) -> str:
         return f"LocalServer({self.name!r}, {self.flavour.value}, port={self.port}, pid={self.pid})"
 
-    def __enter__(self) -> LocalServer:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
-
     @property
     def pid(self) -> int | None:
         """The process, or None while the server is down."""
@@ -141,10 +92,6 @@ class LocalServer:
     def socket(self) -> Path:
         """The Unix socket; in a shorter place where ``directory`` is too deep for one."""
         return self._socket_folder / "mysqld.sock"
-
-    def url(self, schema: str = "") -> str:
-        """The address as the configuration file spells it, without the password."""
-        return f"{self.flavour.name.lower()}://{self.user}@{self.host}:{self.port}/{schema}"
 
     def start(self) -> None:
         """Start the server and return once it answers. The port stays the same over restarts.
@@ -191,11 +138,6 @@ class LocalServer:
             self._process.wait()
         self._forget_process()
 
-    def restart(self) -> None:
-        """Stop cleanly and start again on the same port."""
-        self.stop()
-        self.start()
-
     def freeze(self) -> None:
         """Make the server hang with its connections open (SIGSTOP); on return all its threads have stopped."""
         if self._process is not None:
@@ -206,34 +148,6 @@ class LocalServer:
         """Let a frozen server go on."""
         if self._process is not None:
             self._process.send_signal(signal.SIGCONT)
-
-    def connect(self, **overrides: Any) -> Connection[Any]:
-        """A new administrative connection over TCP, in autocommit; ``overrides`` are PyMySQL's options."""
-        options: dict[str, Any] = {
-            "host": self.host,
-            "port": self.port,
-            "user": self.user,
-            "password": self.password,
-            "charset": "utf8mb4",
-            "autocommit": True,
-            "connect_timeout": 10,
-        }
-        return pymysql.connect(**options | overrides)
-
-    def execute(self, *statements: str) -> tuple[tuple[Any, ...], ...]:
-        """Run statements over one administrative connection; returns the rows of the last."""
-        with contextlib.closing(self.connect()) as connection, connection.cursor() as cursor:
-            for statement in statements:
-                cursor.execute(statement)
-            return tuple(cursor.fetchall())
-
-    def create_user(self, user: str, password: str, *grants: str) -> None:
-        """Create an account for connections from this machine; a grant reads ``SELECT ON shop.*``."""
-        account = f"'{user}'@'{self.host}'"
-        with contextlib.closing(self.connect()) as connection, connection.cursor() as cursor:
-            cursor.execute(f"CREATE USER {account} IDENTIFIED BY %s", (password,))
-            for grant in grants:
-                cursor.execute(f"GRANT {grant} TO {account}")
 
     def _prepare(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -301,8 +215,7 @@ class LocalServer:
         deadline = time.monotonic() + START_SECONDS
         try:
             while time.monotonic() < deadline and self.is_running:
-                with contextlib.suppress(pymysql.err.OperationalError):
-                    self.connect().close()
+                if self.answers():
                     return
                 time.sleep(_POLL_SECONDS)
             trouble = f"did not answer within {START_SECONDS:g} s" if self.is_running else "ended while it started"

@@ -6,9 +6,9 @@ it can judge one: ``Writers`` count every acknowledged write, ``compare`` reads 
 
 from __future__ import annotations
 
-from dbmigrate.rehearsal.connections import Connection
-from dbmigrate.rehearsal.row_comparison import Comparison, Difference, compare
-from dbmigrate.rehearsal.shop_writers import JournalVerdict, Writers
+from dbmigrate.throwaway.connections import Connection
+from dbmigrate.throwaway.row_comparison import Comparison, Difference, compare
+from dbmigrate.throwaway.shop_writers import JournalVerdict, Writers
 
 __all__ = [
     "Comparison",
