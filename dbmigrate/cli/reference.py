@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 
 from dbmigrate.cli.commands import main as dbmigrate_command
+from dbmigrate.cli.lane_reference import replace_rules
 from dbmigrate.config.describing import TABLE_PLACEHOLDER, Option, OptionTable, list_tables
 from dbmigrate.domain.phases import MEANINGS, Phase, PhaseMeaning, draw_diagram
 
@@ -30,9 +31,13 @@ Every transition is one row of `_dbmigrate.transition` on the target, written to
 `dbmigrate status` shows the phase, and what its gate waits for."""
 
 _PHASES_CLOSING = """\
-The phases marked *with an application library* are skipped unless `[app] enabled = true`. `contract` and `done` are in
-the table, but no command leads there yet. A migration that was aborted is planned anew by the next `dbmigrate run`: the
-audit has that step as `aborted` to `plan`.
+The phases marked *with an application library* are skipped unless `[app] enabled = true`. `dbmigrate contract` leads from
+`soak` to `contract`, once `[gates] min_soak_seconds` have passed. A migration that was aborted is planned anew by the next
+`dbmigrate run`: the audit has that step as `aborted` to `plan`.
+
+With `[lanes] directory` the phase `expand` runs the expand lane on the target, and `contract` the tighten and the contract
+lane. In every phase between them no lane runs. `contract` is left when the lanes have nothing to run any more, the last
+instance of the application library has ended, and the move's own objects are gone: see [lanes](lanes.md#running).
 
 What the application does beside its work on the owner follows from the fence row, which exists on both sides and gets a
 new epoch with each phase and each step of `ramp_reads`. Every live instance has acknowledged the epoch before one of
@@ -174,6 +179,10 @@ def main(directory: Path) -> None:
     for name, text in render_pages().items():
         (directory / name).write_text(text, encoding="utf-8")
         click.echo(directory / name)
+    lanes = directory / "lanes.md"
+    if lanes.exists():
+        lanes.write_text(replace_rules(lanes.read_text(encoding="utf-8")), encoding="utf-8")
+        click.echo(lanes)
 
 
 if __name__ == "__main__":

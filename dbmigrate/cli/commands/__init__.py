@@ -1,10 +1,20 @@
-"""The commands, by what an operator wants: set up, run, steer, look, verify, try."""
+"""The commands, by what an operator wants: set up, run, steer, look, verify, try, change the schema."""
 
 from __future__ import annotations
 
 import click
 
-from dbmigrate.cli.commands import looking, running, setting_up, steering, trying, verifying
+from dbmigrate.cli.commands import (
+    lanes,
+    lanes_running,
+    looking,
+    rehearsing,
+    running,
+    setting_up,
+    steering,
+    trying,
+    verifying,
+)
 from dbmigrate.cli.group import LEVELS, DbmigrateGroup, set_up
 
 
@@ -28,6 +38,10 @@ def main(log_level: str, log_format: str) -> None:
 
 for command in (
     setting_up.init, setting_up.check, running.run, looking.status, looking.watch, steering.approve, steering.pause,
-    steering.resume, verifying.verify, running.cutover, running.revert, running.abort, trying.demo,
+    steering.resume, verifying.verify, running.cutover, running.revert, running.abort,
+    running.contract, rehearsing.rehearse, trying.demo, lanes.lanes,
 ):  # fmt: skip
     main.add_command(command)
+
+for command in (lanes_running.run_lane, lanes_running.lanes_status):
+    lanes.lanes.add_command(command)

@@ -5,48 +5,27 @@ Where a runner is already at work, the last three ask it and wait; else they do 
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 
 import click
 
 from dbmigrate.cli.group import config_option, json_option
 from dbmigrate.cli.progress import showing
 from dbmigrate.cli.rendering import print_json, summarise
+from dbmigrate.cli.signals import stopping_on_signals
 from dbmigrate.config import Config, load_config
-from dbmigrate.domain.errors import ExitCode
+from dbmigrate.domain.errors import ExitCode, RefusedError
 from dbmigrate.domain.phases import MEANINGS, Phase
 from dbmigrate.telemetry import Metrics, SilentObserver, serve
 from dbmigrate.workflow.migration import Migration
 from dbmigrate.workflow.migration import Surroundings as RunSurroundings
+from dbmigrate.workflow.phases.contract import describe_end
 from dbmigrate.workflow.requests import ask_runner, open_store
 from dbmigrate.workflow.runner import Runner, RunOutcome
 from dbmigrate.workflow.summary import summarise_migration
 
 _PHASES = [phase.value for phase in Phase if MEANINGS[phase].next_phase is not None]
-
-
-@contextmanager
-def _stopping_on_signals(runner: Runner) -> Iterator[None]:
-    """The first Ctrl-C (or SIGTERM) stops cleanly; the second one ends the process at once."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        if runner.is_interrupted:
-            os._exit(int(ExitCode.FAILED))
-        print("stopping after what is in flight; once more to end at once", file=sys.stderr)  # noqa: T201
-        runner.interrupt()
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _run_here(
@@ -57,7 +36,7 @@ def _run_here(
     migration = Migration(config, around=RunSurroundings(observer=metrics or SilentObserver()))
     try:
         runner = Runner(migration, until=until, assume_yes=assume_yes, request=request, resync=resync)
-        with _stopping_on_signals(runner), showing(lambda: runner.current.read_status() if runner.current else None):
+        with stopping_on_signals(runner), showing(lambda: runner.current.read_status() if runner.current else None):
             if metrics is not None and metrics_port is not None:
                 with serve(metrics, port=metrics_port):
                     outcome = runner.run()
@@ -128,6 +107,21 @@ def cutover(config_path: Path, as_json: bool) -> None:
 def revert(config_path: Path, as_json: bool) -> None:
     """After the switch: go back to the source without losing what was written since."""
     _ask_or_run(config_path, "revert", as_json=as_json)
+
+
+@click.command()
+@config_option
+@click.option("--yes", "assume_yes", is_flag=True, help="Do not ask: the way back ends.")
+@json_option
+def contract(config_path: Path, assume_yes: bool, as_json: bool) -> None:
+    """After the soak: end the way back and remove what only served the move."""
+    config = load_config(config_path)
+    if not assume_yes:
+        click.echo(describe_end(config.cutover.fence), err=True)
+        is_meant = sys.stdin.isatty() and click.confirm("End the way back?", err=True)
+        if not is_meant:
+            raise RefusedError("nobody said yes to the end of the way back", place="contract", hint="say it with --yes")
+    _ask_or_run(config_path, "contract", as_json=as_json)
 
 
 @click.command()
