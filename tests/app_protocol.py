@@ -35,10 +35,14 @@ READ_ROW = (
     "WHERE migration_id = 'move' LOCK IN SHARE MODE"
 )
 SIDE_GRANTS = ("SELECT, UPDATE ON _dbmigrate.fence",)
-CONTROL_GRANTS = (
-    "SELECT ON _dbmigrate.migration",
+SOURCE_GRANTS = (*SIDE_GRANTS, "SELECT ON _dbmigrate.heartbeat")
+TARGET_GRANTS = (
+    *SIDE_GRANTS,
+    "SELECT ON _dbmigrate.application",
+    "SELECT ON _dbmigrate.checkpoint",
     "SELECT ON _dbmigrate.mirror_plan",
     "SELECT, INSERT, UPDATE, DELETE ON _dbmigrate.instance",
+    "SELECT, INSERT, UPDATE, DELETE ON _dbmigrate.mapping",
     "SELECT, INSERT, UPDATE, DELETE ON _dbmigrate.mismatch",
 )  # fmt: skip
 REPORT_SECONDS = 0.1
@@ -54,7 +58,7 @@ def prepare_application(pair: Any) -> None:
 
 def grant_control(pair: Any) -> None:
     """What the application needs of the control tables, which must exist: no more than docs/runbook.md says."""
-    for database, grants in ((pair.source, SIDE_GRANTS), (pair.target, (*SIDE_GRANTS, *CONTROL_GRANTS))):
+    for database, grants in ((pair.source, SOURCE_GRANTS), (pair.target, TARGET_GRANTS)):
         for grant in grants:
             privileges, table = grant.rsplit(" ON ", 1)
             database.server.execute(f"GRANT {privileges} ON {table} TO '{ACCOUNT}'@'{database.server.host}'")

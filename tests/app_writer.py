@@ -120,14 +120,14 @@ class Writer:
 
 def die_between_commits(after: int) -> None:
     """Let the process die at once when the owner has committed for the n-th time and the mirror has not."""
-    commit, left = Mirrors.commit, iter(range(after - 1))
+    begin_commit, left = Mirrors.begin_commit, iter(range(after - 1))
 
-    def dying(mirrors: Mirrors, mirror: Any) -> bool:
+    def dying(mirrors: Mirrors, mirror: Any) -> Any:
         if next(left, None) is None:
             os.kill(os.getpid(), signal.SIGKILL)
-        return commit(mirrors, mirror)
+        return begin_commit(mirrors, mirror)
 
-    Mirrors.commit = dying  # type: ignore[method-assign]
+    Mirrors.begin_commit = dying  # type: ignore[method-assign]
 
 
 def main() -> None:

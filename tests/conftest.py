@@ -17,7 +17,7 @@ from databases import Database, Pair
 
 from dbmigrate.domain.errors import FatalError
 from dbmigrate.domain.flavours import Flavour
-from dbmigrate.rehearsal.local_servers import LocalServer
+from dbmigrate.throwaway.local_servers import LocalServer
 
 FLAVOUR_PAIRS = (
     "mariadb-mariadb",

@@ -4,12 +4,14 @@ once a folder below has one too.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pymysql.connections import Connection
 
-from dbmigrate.rehearsal.local_servers import LocalServer
+from dbmigrate.throwaway.local_servers import LocalServer
 
 
 @dataclass(frozen=True)
@@ -42,3 +44,14 @@ class Pair:
 
     source: Database
     target: Database
+
+
+def encrypting(folder: Path) -> dict[str, str]:
+    """Options with which MariaDB encrypts its binlog, by a key in this folder."""
+    keys = folder / "keys.txt"
+    keys.write_text("1;770A8A65DA156D24EE2A093277530142\n")
+    plugins = os.environ.get("DBMIGRATE_MARIADB_PLUGINS")  # .ci/mariadb-plugins; without it, where the server looks
+    return {
+        **({"plugin_dir": plugins} if plugins else {}), "plugin_load_add": "file_key_management",
+        "loose_file_key_management_filename": str(keys), "encrypt_binlog": "ON",
+    }  # fmt: skip

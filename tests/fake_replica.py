@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from dbmigrate.domain.flavours import Flavour
-from dbmigrate.rehearsal.local_servers import LocalServer
+from dbmigrate.throwaway.local_servers import LocalServer
 
 _COM_REGISTER, _COM_DUMP = 0x15, 0x12
 _MAGIC = 0xEF  # precedes every event, and every acknowledgement

@@ -15,8 +15,8 @@ from typing import Any
 from dbmigrate.domain.ownership import FenceRow, decide_owner
 from dbmigrate.domain.phases import Phase
 from dbmigrate.domain.routes import Side
-from dbmigrate.rehearsal.row_comparison import compare
-from dbmigrate.rehearsal.shop_writers import Writers
+from dbmigrate.throwaway.row_comparison import compare
+from dbmigrate.throwaway.shop_writers import Writers
 
 LIST_TABLES = (
     "SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE() AND table_type = 'BASE TABLE'"

@@ -29,8 +29,8 @@ from dbmigrate.domain.flavours import Flavour
 from dbmigrate.domain.ownership import FenceRow, decide_owner
 from dbmigrate.domain.phases import Phase
 from dbmigrate.domain.routes import Side
-from dbmigrate.rehearsal.local_servers import LocalServer
-from dbmigrate.rehearsal.row_comparison import Comparison, compare
+from dbmigrate.throwaway.local_servers import LocalServer
+from dbmigrate.throwaway.row_comparison import Comparison, compare
 from dbmigrate.workflow.check import check_migration
 from dbmigrate.workflow.migration import Migration, Surroundings
 from dbmigrate.workflow.preflight.finding import Severity

@@ -17,7 +17,7 @@ from dbmigrate.domain.errors import FatalError
 from dbmigrate.domain.phases import Phase
 from dbmigrate.domain.routes import Side
 from dbmigrate.mysql.control import FORMAT_VERSION
-from dbmigrate.rehearsal.row_comparison import compare
+from dbmigrate.throwaway.row_comparison import compare
 from dbmigrate.workflow.migration import Migration, Surroundings
 from dbmigrate.workflow.runner import Runner
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from dbmigrate.rehearsal.row_comparison import compare
+from dbmigrate.throwaway.row_comparison import compare
 
 Factory = Callable[..., Any]
 AUTO = '[cutover]\napproval = "auto"\nmax_write_pause_seconds = 5.0\n'

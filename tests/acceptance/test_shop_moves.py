@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 from dbmigrate.domain.routes import Side
-from dbmigrate.rehearsal.row_comparison import compare
-from dbmigrate.rehearsal.shop import create_shop, fill_shop
-from dbmigrate.rehearsal.shop_writers import Writers
+from dbmigrate.throwaway.row_comparison import compare
+from dbmigrate.throwaway.shop import create_shop, fill_shop
+from dbmigrate.throwaway.shop_writers import Writers
 
 AUTO = '[cutover]\napproval = "auto"\nmax_write_pause_seconds = 5.0\n'
 

@@ -15,8 +15,8 @@ from dbmigrate.config import load_config
 from dbmigrate.domain.errors import DbmigrateError
 from dbmigrate.domain.flavours import Flavour
 from dbmigrate.domain.phases import Phase
-from dbmigrate.rehearsal.local_servers import LocalServer
-from dbmigrate.rehearsal.shop import create_shop, fill_shop
+from dbmigrate.throwaway.local_servers import LocalServer
+from dbmigrate.throwaway.shop import create_shop, fill_shop
 from dbmigrate.workflow.migration import Migration, Surroundings
 from dbmigrate.workflow.runner import Runner
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from moves import Move
 
 from dbmigrate.domain.routes import Side
-from dbmigrate.rehearsal.row_comparison import compare
-from dbmigrate.rehearsal.shop_writers import Writers
+from dbmigrate.throwaway.row_comparison import compare
+from dbmigrate.throwaway.shop_writers import Writers
 
 
 def require_equal(move: Move, writers: Writers) -> None:

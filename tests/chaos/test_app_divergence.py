@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +28,7 @@ from moves import Move
 from wrong_side import judge_binlog
 
 from dbmigrate.domain.routes import Side
-from dbmigrate.rehearsal.tcp_proxy import TcpProxy
+from dbmigrate.throwaway.tcp_proxy import TcpProxy
 
 CONFIGURATION = """
 [app]
@@ -61,13 +64,14 @@ class Application:
     """A process of ``tests/app_writer.py``."""
 
     def __init__(
-        self, move: Move, directory: Path, name: str, *, target_port: int | None = None, **settings: Any
+        self, move: Move, directory: Path, name: str, *, source_port: int | None = None,
+        target_port: int | None = None, **settings: Any,
     ) -> None:
         self.acknowledged = directory / f"{name}.acknowledged"
         urls = {
             side.value: _url(database, port)
             for side, database, port in (
-                (Side.SOURCE, move.pair.source, None), (Side.TARGET, move.pair.target, target_port)
+                (Side.SOURCE, move.pair.source, source_port), (Side.TARGET, move.pair.target, target_port)
             )
         }  # fmt: skip
         given = {"id": "move", "threads": 4, "pause_seconds": 0.01, "acknowledged": str(self.acknowledged)}
@@ -224,6 +228,39 @@ def test_an_instance_that_is_cut_off_from_the_target_never_writes_on_the_old_own
         assert connected.stop() == []
         assert cut_off.stop() != []
         _require_all_well(move, connected, cut_off, switches=1)
+
+
+@pytest.mark.slow
+def test_connections_that_break_at_any_moment_lose_and_double_nothing(
+    move: Move, start: Callable[..., Application]
+) -> None:
+    """Replies are lost in the middle of writes, of commits on either side, of reports, and of the switch itself."""
+    chance = random.Random(20261126)
+    stopping = threading.Event()
+    with ExitStack() as stack:
+        proxies = [
+            stack.enter_context(TcpProxy("127.0.0.1", database.server.port))
+            for database in (move.pair.source, move.pair.target)
+        ]
+
+        def break_connections() -> None:
+            while not stopping.wait(chance.uniform(0.1, 0.4)):
+                chance.choice(proxies).reset_connections()
+
+        application = start("one", source_port=proxies[0].port, target_port=proxies[1].port)
+        breaking = threading.Thread(target=break_connections)
+        breaking.start()
+        try:
+            move.run("run", "--until", "cutover")
+            application.await_writes(50)
+            move.run("revert")
+            application.await_writes(50)
+        finally:
+            stopping.set()
+            breaking.join()
+        application.await_writes(20)
+        assert application.stop() != []
+    _require_all_well(move, application, switches=2)
 
 
 def test_the_checker_finds_a_write_on_the_wrong_side(move: Move, start: Callable[..., Application]) -> None:

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from databases import encrypting
 from moves import Move
 
 from dbmigrate.domain.flavours import Flavour
-from dbmigrate.rehearsal.shop_writers import Writers
+from dbmigrate.throwaway.shop_writers import Writers
 
 WAITING = '[cutover]\napproval = "required"\nmax_write_pause_seconds = 5.0\nretry_seconds = 0.2\n'
 MYSQL = pytest.param(Flavour.MYSQL, marks=[pytest.mark.mysql, pytest.mark.slow])
@@ -190,15 +191,6 @@ def test_rotated_every_50_ms_and_transactions_larger_than_a_file(flavour: Flavou
 # --- formats ------------------------------------------------------------------------------------------------------
 
 
-def _mariadb_keys(folder: Path) -> dict[str, str]:
-    keys = folder / "keys.txt"
-    keys.write_text("1;770A8A65DA156D24EE2A093277530142\n")
-    return {
-        "plugin_load_add": "file_key_management", "loose_file_key_management_filename": str(keys),
-        "encrypt_binlog": "ON",
-    }  # fmt: skip
-
-
 FORMATS = {
     "compressed": {"log_bin_compress": "ON", "log_bin_compress_min_len": "10"},
     "without checksums": {"binlog_checksum": "NONE"},
@@ -226,7 +218,7 @@ def test_every_format_of_the_binlog_moves_the_shop(
     flavour: Flavour, name: str, private_move: PrivateMove, tmp_path: Path
 ) -> None:
     formats = FORMATS if flavour is Flavour.MARIADB else MYSQL_FORMATS
-    move = private_move(flavour, **(_mariadb_keys(tmp_path) if name == "encrypted" else formats[name]))
+    move = private_move(flavour, **(encrypting(tmp_path) if name == "encrypted" else formats[name]))
     with writing(move) as writers:
         move.finish(writers)
 

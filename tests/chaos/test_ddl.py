@@ -14,8 +14,8 @@ import pytest
 from moves import Move
 
 from dbmigrate.domain.routes import Side
-from dbmigrate.rehearsal.shop_writers import Writers
 from dbmigrate.streaming.stream import SchemaChangedError
+from dbmigrate.throwaway.shop_writers import Writers
 
 AUTO = '[cutover]\napproval = "auto"\nmax_write_pause_seconds = 5.0\nretry_seconds = 0.2\n'
 WAITING = '[cutover]\napproval = "required"\nmax_write_pause_seconds = 5.0\nretry_seconds = 0.2\n'

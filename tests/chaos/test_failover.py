@@ -14,9 +14,9 @@ from moves import Move
 
 from dbmigrate.domain.flavours import Flavour
 from dbmigrate.domain.routes import Side
-from dbmigrate.rehearsal.local_servers import LocalServer
-from dbmigrate.rehearsal.shop import create_shop, fill_shop
-from dbmigrate.rehearsal.shop_writers import Writers
+from dbmigrate.throwaway.local_servers import LocalServer
+from dbmigrate.throwaway.shop import create_shop, fill_shop
+from dbmigrate.throwaway.shop_writers import Writers
 
 WAITING = '[cutover]\napproval = "required"\nmax_write_pause_seconds = 5.0\nretry_seconds = 0.2\n'
 BOTH = [

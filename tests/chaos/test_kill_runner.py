@@ -18,7 +18,8 @@ import pytest
 from moves import Move
 
 from dbmigrate.domain.routes import Side
-from dbmigrate.rehearsal.shop_writers import Writers
+from dbmigrate.throwaway.shop_writers import Writers
+from tests.chaos.conftest import AUTO
 
 COPY_STEPS = ("copy.chunk.barrier", "copy.chunk.read", "copy.chunk.written", "copy.chunk.committed")
 FLUSH_STEPS = ("flush.chunks_done", "flush.barrier", "flush.batch.read", "flush.batch.written", "flush.batch.committed")
@@ -95,6 +96,32 @@ def test_killed_on_entering_a_phase(phase: str, shop_move: Move, route: Callable
         shop_move.run("run", "--until", "cutover")
     shop_move.run("run", "--until", "soak")
     shop_move.require_equal(writers)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("step", "count"),
+    [("contract.lanes", 1), ("contract.guards", 1), ("contract.rows", 1), ("contract.rows", 2), ("contract.removed", 1)],
+)
+def test_killed_while_the_way_back_ends(step: str, count: int, shop_move: Move, route: Callable[[], Any]) -> None:
+    """Whatever was removed before: the next run removes the rest, and the target keeps every write."""
+    shop_move.write(AUTO.replace("[cutover]", '[cutover]\nfence = "lock_tables"'))
+    with Writers(route, threads=2, rate=100) as writers:
+        shop_move.run("run", "--until", "cutover")
+        time.sleep(0.3)
+        _die_at(shop_move, step, count, request="contract")
+        shop_move.run("run")
+        time.sleep(0.3)
+        writers.stop()
+    assert shop_move.read_phase() == "done"
+    rows = shop_move.pair.source.server.execute(
+        "SELECT (SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = '_dbmigrate') + "
+        "(SELECT COUNT(*) FROM information_schema.triggers WHERE trigger_name LIKE 'dbmigrate%')"
+    )
+    assert rows == ((0,),)
+    with shop_move.pair.target.connect() as connection:
+        assert writers.verify_journal(connection) == (0, 0)
+    assert writers.failed == 0, writers.errors
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ from chaos.small_pieces import SMALL_PIECES
 from moves import Move
 
 from dbmigrate.domain.routes import Side
-from dbmigrate.rehearsal.shop_writers import Writers
+from dbmigrate.throwaway.shop_writers import Writers
 
 FAILED = 4
 

@@ -13,7 +13,7 @@ from chaos.persistent_run import PersistentRun
 from chaos.small_pieces import SMALL_PIECES
 from moves import Move
 
-from dbmigrate.rehearsal.shop_writers import Writers
+from dbmigrate.throwaway.shop_writers import Writers
 
 # What is held, and how it is let go of: each statement on a connection of its own.
 HOLDS = {

@@ -21,8 +21,8 @@ from dbmigrate.config import load_config
 from dbmigrate.domain.errors import DbmigrateError, FatalError
 from dbmigrate.domain.phases import Phase
 from dbmigrate.domain.routes import Side
-from dbmigrate.rehearsal.shop_writers import Writers
-from dbmigrate.rehearsal.tcp_proxy import TcpProxy
+from dbmigrate.throwaway.shop_writers import Writers
+from dbmigrate.throwaway.tcp_proxy import TcpProxy
 from dbmigrate.workflow.migration import Migration, Surroundings
 from dbmigrate.workflow.runner import Runner
 

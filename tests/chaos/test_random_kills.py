@@ -20,8 +20,8 @@ from chaos.small_pieces import SMALL_PIECES
 from moves import Move
 
 from dbmigrate.domain.flavours import Flavour
-from dbmigrate.rehearsal.shop import create_shop, fill_shop
-from dbmigrate.rehearsal.shop_writers import Writers
+from dbmigrate.throwaway.shop import create_shop, fill_shop
+from dbmigrate.throwaway.shop_writers import Writers
 
 LONGEST_DELAY = {"copy": 0.8, "catch_up": 0.3, "verify": 0.6, "cutover": 0.25, "soak": 0.8, "reverting": 0.25}
 TO_THE_TARGET = ("copy", "catch_up", "verify", "cutover", "soak")

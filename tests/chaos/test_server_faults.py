@@ -17,8 +17,8 @@ from moves import Move
 
 from dbmigrate.domain.flavours import Flavour
 from dbmigrate.domain.routes import Side
-from dbmigrate.rehearsal.local_servers import LocalServer
-from dbmigrate.rehearsal.shop_writers import Writers
+from dbmigrate.throwaway.local_servers import LocalServer
+from dbmigrate.throwaway.shop_writers import Writers
 
 PHASES = ("copy", "catch_up", "verify", "cutover", "soak")
 

@@ -16,7 +16,7 @@ from moves import Move
 
 from dbmigrate.domain.flavours import Flavour
 from dbmigrate.domain.routes import Side
-from dbmigrate.rehearsal.shop_writers import Writers
+from dbmigrate.throwaway.shop_writers import Writers
 
 MYSQL = pytest.param(Flavour.MYSQL, marks=[pytest.mark.mysql, pytest.mark.slow])
 PrivateMove = Callable[..., Move]

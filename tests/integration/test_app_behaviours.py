@@ -25,7 +25,7 @@ from dbmigrate.domain.flavours import Flavour
 from dbmigrate.domain.ownership import FenceRow
 from dbmigrate.domain.phases import Phase
 from dbmigrate.domain.routes import Side
-from dbmigrate.rehearsal.local_servers import LocalServer
+from dbmigrate.throwaway.local_servers import LocalServer
 
 FLAVOURS = (Flavour.MARIADB, pytest.param(Flavour.MYSQL, marks=pytest.mark.mysql))
 

@@ -22,7 +22,7 @@ from dbmigrate.domain.ownership import FenceRow
 from dbmigrate.domain.phases import Phase
 from dbmigrate.domain.routes import Direction, Side
 from dbmigrate.mysql.mirror_plan import MIRROR_PLAN, save_plans
-from dbmigrate.rehearsal.row_comparison import compare
+from dbmigrate.throwaway.row_comparison import compare
 
 
 class Base(orm.DeclarativeBase):
@@ -269,7 +269,7 @@ def test_a_target_that_refuses_fails_no_write(shop: Shop, make: Callable[..., An
 def test_after_the_switch_the_roles_are_exchanged(shop: Shop, make: Callable[..., Any]) -> None:
     factory = make()
     shop.save_both(FenceRow(2, Side.TARGET, Phase.SOAK, mirror=True))
-    wait_until(lambda: factory.kw["dbmigrate_instance"]._plans_phase is Phase.SOAK)
+    wait_until(lambda: factory.kw["dbmigrate_instance"]._orders_for == (Phase.SOAK, True, False))
     with factory.begin() as session:
         add_graph(session)
     assert counts(factory).mirrored == 1

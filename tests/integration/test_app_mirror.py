@@ -17,7 +17,7 @@ from dbmigrate.app.capture.touched import Touched
 from dbmigrate.app.mirror import Mirrors, read_back
 from dbmigrate.domain.routes import Side
 from dbmigrate.mysql.mirror_plan import MirrorPlan
-from dbmigrate.rehearsal.row_comparison import compare
+from dbmigrate.throwaway.row_comparison import compare
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_every_type_arrives_as_the_owner_holds_it(
         mirror = service.write(Side.TARGET, 7, batches)
         assert mirror is not None
         connection.commit()
-        assert service.commit(mirror)
+        assert service.commit(service.begin_commit(mirror))
     source, target = flavour_pair.source.connect(), flavour_pair.target.connect()
     result = compare(source, target, flavour_pair.source.schema)
     assert (result.differing, result.rows) == (0, sum(len(values) for _, values in TYPES.values())), result.first
@@ -89,7 +89,7 @@ def test_rows_that_are_gone_are_deleted_and_others_written(items: Any, mirrors: 
         assert mirror is not None
         assert items.target.execute("SELECT * FROM item") == ((1, 1), (2, 2))  # nothing before the owner commits
         connection.commit()
-        service.commit(mirror)
+        service.commit(service.begin_commit(mirror))
     assert items.target.execute("SELECT * FROM item") == ((2, 22), (3, 3))
 
 
@@ -115,7 +115,7 @@ def test_renames_filters_and_expressions_are_applied(items: Any, mirrors: Callab
         mirror = service.write(Side.TARGET, 1, read_back(connection, [by_id(plan, 1, 2)]))
         assert mirror is not None
         connection.commit()
-        service.commit(mirror)
+        service.commit(service.begin_commit(mirror))
     assert [tuple(map(str, row)) for row in items.target.execute("SELECT * FROM renamed")] == [("1", "1.50", "1")]
 
 
@@ -170,7 +170,7 @@ def test_hot_rows_end_equal_on_both_sides(items: Any, mirrors: Callable[..., Mir
                 mirror = service.write(Side.TARGET, 1, read_back(connection, [by_id(plan, 1)]))
                 connection.commit()
                 assert mirror is not None
-                assert service.commit(mirror)
+                assert service.commit(service.begin_commit(mirror))
 
     threads = [threading.Thread(target=work) for _ in range(2)]
     for thread in threads:

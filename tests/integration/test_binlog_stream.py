@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from databases import encrypting
 
 from dbmigrate.domain.errors import FatalError, TransientError
 from dbmigrate.domain.flavours import Flavour, ServerVersion
@@ -470,12 +471,7 @@ def test_mariadb_compressed_and_encrypted_binlog(
     private_source: Callable[..., Source], flavour: Flavour, tmp_path: Any
 ) -> None:
     """log_bin_compress and encrypt_binlog together; the server decrypts, the reader unfolds."""
-    keys = tmp_path / "keys.txt"
-    keys.write_text("1;770A8A65DA156D24EE2A093277530142\n")
-    source = private_source(
-        flavour, plugin_load_add="file_key_management", loose_file_key_management_filename=str(keys),
-        encrypt_binlog="ON", log_bin_compress="ON", log_bin_compress_min_len="10",
-    )  # fmt: skip
+    source = private_source(flavour, **encrypting(tmp_path), log_bin_compress="ON", log_bin_compress_min_len="10")
     source.run("CREATE TABLE a (id INT PRIMARY KEY, v VARCHAR(900)) /* a comment that is long enough to compress */")
     reader = source.follow("a")
     source.run("INSERT INTO a VALUES (1, REPEAT('v', 900)), (2, 'w')", "UPDATE a SET v = REPEAT('u', 900)")

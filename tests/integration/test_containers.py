@@ -10,7 +10,7 @@ from contextlib import closing
 import pymysql
 import pytest
 
-from dbmigrate.rehearsal.shop import Writers, compare, create_shop, fill_shop
+from dbmigrate.throwaway.shop import Writers, compare, create_shop, fill_shop
 
 pytestmark = pytest.mark.containers
 

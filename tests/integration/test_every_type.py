@@ -18,7 +18,7 @@ from moves import Move
 from type_catalogue import KEYS, MARIADB_TYPES, MYSQL_TYPES, PROOFS, TYPES
 
 from dbmigrate.domain.flavours import Flavour
-from dbmigrate.rehearsal.row_comparison import compare
+from dbmigrate.throwaway.row_comparison import compare
 
 AUTO = '[cutover]\napproval = "auto"\nmax_write_pause_seconds = 20.0\n'
 ANYTHING_GOES = "SET SESSION sql_mode = 'NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES', foreign_key_checks = 0"

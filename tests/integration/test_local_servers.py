@@ -18,9 +18,9 @@ from databases import Pair
 
 from dbmigrate.domain.errors import FatalError
 from dbmigrate.domain.flavours import Flavour
-from dbmigrate.rehearsal import local_servers, server_binaries
-from dbmigrate.rehearsal.local_servers import LocalServer
-from dbmigrate.rehearsal.server_binaries import find_server_binary
+from dbmigrate.throwaway import local_servers, server_binaries
+from dbmigrate.throwaway.local_servers import LocalServer
+from dbmigrate.throwaway.server_binaries import find_server_binary
 
 FLAVOURS = (
     pytest.param(Flavour.MARIADB, id="mariadb"),
@@ -154,7 +154,7 @@ def test_server_dies_with_the_process_that_started_it(tmp_path: Path) -> None:
     """Killed with SIGKILL, the owner runs no clean-up; the kernel has to end the server."""
     script = (
         "import sys, time\nfrom pathlib import Path\n"
-        "from dbmigrate.rehearsal.local_servers import LocalServer\n"
+        "from dbmigrate.throwaway.local_servers import LocalServer\n"
         f"server = LocalServer.mariadb(Path({str(tmp_path)!r}), name='orphan')\n"
         "server.start()\nprint(server.pid, flush=True)\ntime.sleep(60)\n"
     )
@@ -183,7 +183,7 @@ def test_template_is_made_once_by_processes_that_ask_together(tmp_path: Path) ->
     """Two first runs side by side, each of which needs a template that is not there yet."""
     script = (
         "import sys\nfrom pathlib import Path\n"
-        "from dbmigrate.rehearsal.local_servers import LocalServer\n"
+        "from dbmigrate.throwaway.local_servers import LocalServer\n"
         "with LocalServer.mariadb(Path(sys.argv[1]), name=sys.argv[2]) as server:\n"
         "    print(server.execute('SELECT COUNT(*) FROM mysql.db')[0][0])\n"
     )
@@ -209,7 +209,7 @@ def test_server_runs_for_an_ordinary_user() -> None:
     """The interpreter may be in root's home, so privileges are dropped once everything is imported."""
     script = (
         "import encodings.idna, os, sys\nfrom pathlib import Path\n"
-        "from dbmigrate.rehearsal.local_servers import LocalServer\n"
+        "from dbmigrate.throwaway.local_servers import LocalServer\n"
         "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
         "with LocalServer.mariadb(Path(sys.argv[1]), name='plain') as server:\n"
         "    print(server.execute('SELECT 41 + 1')[0][0])\n"

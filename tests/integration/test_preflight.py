@@ -86,6 +86,14 @@ CASES = (
     Case("an account that passes read_only", "read_only_bypass", Severity.WARNING, "seller", place="source",
          remedy="lock_tables",
          source=[ORDERS, "CREATE USER seller@'%'", "GRANT READ ONLY ADMIN ON *.* TO seller@'%'"]),
+    Case("an application behind a fence of the server", "application", Severity.NOTE, 'with the fence "read_only"',
+         place="[cutover] fence", remedy='fence = "app"', text="[app]\nenabled = true\n"),
+    Case("an application that cannot wait for a switch", "application", Severity.OBSTACLE, "give up waiting for a lock",
+         place="source", remedy="innodb_lock_wait_timeout = 302", text="[app]\nenabled = true\n[cutover]\n"
+         'fence = "app"\nmax_write_pause_seconds = 300\n'),
+    Case("a target that nobody may write to", "application", Severity.OBSTACLE, "the target is read-only",
+         place="target", remedy="read_only = OFF", target=["SET GLOBAL read_only = ON"],
+         text='[app]\nenabled = true\n[cutover]\nfence = "app"\n'),
     Case("a fence of later", "availability", Severity.OBSTACLE, '"hook" is not part', place="[cutover] fence",
          remedy="read_only", text='[cutover]\nfence = "hook"\n'),
     Case("a limit nobody watches", "availability", Severity.OBSTACLE, "watching replicas",
@@ -95,8 +103,6 @@ CASES = (
          text='[app]\nenabled = true\n[cutover]\nfence = "app"\nmax_write_pause_seconds = 250\n'),
     Case("an application behind another fence", "application", Severity.NOTE, "refuses or delays",
          place="[cutover] fence", remedy='"app"', text="[app]\nenabled = true\n"),
-    Case("comparisons that nobody makes", "availability", Severity.WARNING, "does not repeat reads",
-         place="[app] shadow_share", remedy="min_shadow_samples = 0", text="[app]\nenabled = true\n"),
     Case("no view of the disk", "disk", Severity.NOTE, "free space cannot be seen", place="target"),
 )  # fmt: skip
 

@@ -12,8 +12,8 @@ from databases import Database, Pair
 from pymysql.connections import Connection
 
 from dbmigrate.domain.flavours import Flavour
-from dbmigrate.rehearsal.local_servers import LocalServer
-from dbmigrate.rehearsal.shop import Comparison, Writers, compare, create_shop, fill_shop, read_total_balance
+from dbmigrate.throwaway.local_servers import LocalServer
+from dbmigrate.throwaway.shop import Comparison, Writers, compare, create_shop, fill_shop, read_total_balance
 
 
 def build_shop(database: Database, rows: int = 5_000) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from dbmigrate.config import load_config
 from dbmigrate.domain.phases import Phase
-from dbmigrate.rehearsal.row_comparison import compare
+from dbmigrate.throwaway.row_comparison import compare
 from dbmigrate.workflow.migration import Migration, Surroundings
 from dbmigrate.workflow.runner import Runner
 

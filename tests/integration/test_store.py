@@ -24,11 +24,11 @@ from databases import Database
 from store_setup import build_store, open_engine, store_url
 
 from dbmigrate.domain.flavours import Flavour
-from dbmigrate.rehearsal.local_servers import LocalServer
 from dbmigrate.store.child_server import ChildServer, ChildServerError
 from dbmigrate.store.journal import LoadResult
 from dbmigrate.store.load import Load
 from dbmigrate.store.models import Base
+from dbmigrate.throwaway.local_servers import LocalServer
 
 BOTH_FLAVOURS = (Flavour.MARIADB, pytest.param(Flavour.MYSQL, marks=pytest.mark.mysql))
 STOCK = 1_000

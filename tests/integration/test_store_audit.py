@@ -14,12 +14,12 @@ from databases import Database
 from sqlalchemy.orm import Session, sessionmaker
 from store_setup import build_store, open_engine, store_url
 
-from dbmigrate.rehearsal.local_servers import LocalServer
 from dbmigrate.store import checkout, load, seed
 from dbmigrate.store.audit import audit
 from dbmigrate.store.checkout import Wish
 from dbmigrate.store.child_server import ChildServer
 from dbmigrate.store.journal import DeliveryRecord, Journal, OrderRecord, Outcome, RenameRecord
+from dbmigrate.throwaway.local_servers import LocalServer
 
 RUN = "run-"
 

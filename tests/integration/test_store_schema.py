@@ -14,9 +14,9 @@ from databases import Database
 from store_setup import open_engine, store_url
 
 from dbmigrate.domain.flavours import Flavour
-from dbmigrate.rehearsal.local_servers import LocalServer
 from dbmigrate.store.models import Base
 from dbmigrate.store.seed import create_schema
+from dbmigrate.throwaway.local_servers import LocalServer
 
 SETTINGS = Path(__file__).parents[2] / "migrations" / "alembic.ini"
 BOTH_FLAVOURS = (Flavour.MARIADB, pytest.param(Flavour.MYSQL, marks=pytest.mark.mysql))

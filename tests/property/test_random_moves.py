@@ -14,7 +14,7 @@ from random_workloads import STATEMENTS
 
 from dbmigrate.domain.flavours import Flavour
 from dbmigrate.domain.routes import Side
-from dbmigrate.rehearsal.local_servers import LocalServer
+from dbmigrate.throwaway.local_servers import LocalServer
 
 __all__ = ["small_pieces"]
 

@@ -21,8 +21,8 @@ from dbmigrate.config import load_config
 from dbmigrate.domain.errors import TransientError
 from dbmigrate.domain.phases import Phase
 from dbmigrate.domain.routes import Side
-from dbmigrate.rehearsal.row_comparison import compare
 from dbmigrate.telemetry import SilentObserver
+from dbmigrate.throwaway.row_comparison import compare
 from dbmigrate.workflow.migration import Migration, Surroundings
 from dbmigrate.workflow.runner import Runner
 

@@ -20,10 +20,11 @@ LAYERS = (
     {"domain"},
     {"config", "telemetry"},
     {"mysql"},
-    {"copying", "streaming", "verifying", "app", "lanes", "rehearsal"},
+    {"copying", "streaming", "verifying", "app", "lanes", "throwaway"},
     {"store"},
     {"workflow"},
-    {"cli", "__main__"},
+    {"rehearsal"},
+    {"cli", "__main__", "pytest_plugin"},
 )
 RANKS = {room: rank for rank, layer in enumerate(LAYERS) for room in layer}
 
@@ -36,7 +37,7 @@ SIBLINGS = {
 }
 
 CONFINED = {
-    "click": "cli", "rich": "cli", "pymysql": "mysql", "pymysqlreplication": "mysql", "fastapi": "store", "uvicorn": "store",
+    "click": "cli", "rich": "cli", "pymysql": "mysql", "pymysqlreplication": "mysql", "fastapi": "store", "uvicorn": "store", "alembic": "lanes",
 }  # fmt: skip
 
 STORE_IMPORTS = {"app"}
@@ -47,10 +48,10 @@ STORE_IMPORTERS = ("dbmigrate.workflow.demo", "dbmigrate.cli")
 
 CONFINED_EXCEPTIONS = {
     (
-        "dbmigrate.rehearsal.local_servers",
+        "dbmigrate.throwaway.administration",
         "pymysql",
-    ): "one administrative connection waits for a server that it "
-    "has just started and creates its accounts; no data passes through it",
+    ): "administrative connections wait for a server that "
+    "was just started and create its accounts; no data of a move passes through them",
 }
 
 NOT_IN_DOMAIN = {
@@ -207,16 +208,17 @@ WRONG = [
     ),
     ("dbmigrate.copying.chunks", "from pymysql.err import OperationalError", "pymysql, which only mysql may"),
     ("dbmigrate.streaming.stream", "import pymysqlreplication", "pymysqlreplication, which only mysql may"),
-    ("dbmigrate.rehearsal.demo", "import pymysql", "pymysql, which only mysql may"),
+    ("dbmigrate.throwaway.demo", "import pymysql", "pymysql, which only mysql may"),
     ("dbmigrate.workflow.run", "import click", "click, which only cli may"),
     ("dbmigrate.workflow.run", "from rich.table import Table", "rich, which only cli may"),
     ("dbmigrate.workflow.run", "from dbmigrate.cli import main", "cli, which is above"),
     ("dbmigrate.workflow.runner", "import fastapi", "fastapi, which only store may"),
+    ("dbmigrate.workflow.runner", "from alembic import command", "alembic, which only lanes may"),
     ("dbmigrate.workflow.runner", "from dbmigrate.store.load import Load", "store, which only the demo and"),
-    ("dbmigrate.rehearsal.shop", "from dbmigrate.store.load import Load", "store, which is above"),
+    ("dbmigrate.throwaway.shop", "from dbmigrate.store.load import Load", "store, which is above"),
     ("dbmigrate.app.session", "from dbmigrate.store import models", "store, which is above"),
     ("dbmigrate.store.web", "from dbmigrate.mysql.sessions import Session", "mysql, which a user's application"),
-    ("dbmigrate.store.serve", "from dbmigrate.rehearsal import shop", "rehearsal, which a user's application"),
+    ("dbmigrate.store.serve", "from dbmigrate.throwaway import shop", "throwaway, which a user's application"),
     ("dbmigrate.store.serve", "from dbmigrate.workflow import demo", "workflow, which is above"),
     ("dbmigrate", "from dbmigrate.config import Config", "must import nothing"),
     ("dbmigrate.tools.x", "", "is in no layer"),
@@ -250,7 +252,7 @@ def test_checker_sees_a_missing_sentence(source: str) -> None:
         ("dbmigrate.copying.chunks", "import threading\nfrom dbmigrate.mysql.sessions import Session"),
         ("dbmigrate.copying.chunks", "from .sizing import size\nfrom dbmigrate.domain.keys import Key"),
         ("dbmigrate.config.servers", "from dbmigrate.telemetry import register_secret"),
-        ("dbmigrate.rehearsal.local_servers", "import pymysql"),
+        ("dbmigrate.throwaway.administration", "import pymysql"),
         ("dbmigrate.store.serve", "import uvicorn\nimport dbmigrate.app\nfrom dbmigrate.store.web import create_app"),
         ("dbmigrate.workflow.demo_app", "from dbmigrate.store.load import Load"),
         ("dbmigrate.cli.commands.trying", "from dbmigrate.store.load import Load"),

@@ -432,6 +432,7 @@ def test_throttle_without_windows_is_always_open(tmp_path: Path) -> None:
             "[app]\nenabled = true\nmirror = false\nmirror_in_soak = true\n[gates]\nmin_mirrored_writes = 0\n",
             "mirror_in_soak needs [app] mirror = true",
         ),
+        ("[app]\nenabled = true\nramp_step_seconds = 900\n", "lower [app] ramp_step_seconds or raise [gates]"),
         ("[app]\nread_ramp = []\n", "read_ramp must name at least one percentage"),
         ("[app]\nread_ramp = [5, 1]\n", "each larger than the one before"),
         ("[app]\nread_ramp = [5, 5]\n", "each larger than the one before"),
@@ -464,3 +465,19 @@ def test_an_application_needs_no_more_than_to_be_enabled(tmp_path: Path) -> None
     for fence in ("read_only", "lock_tables", "app"):
         config = _load(tmp_path, SMALLEST + f'[app]\nenabled = true\n[cutover]\nfence = "{fence}"\n')
         assert config.app.read_ramp == (1, 5, 25, 100)
+
+
+def test_with_lanes_alembics_table_stays_where_it_is(tmp_path: Path) -> None:
+    """Each side has revisions of its own; what else is left out stays left out."""
+    assert _load(tmp_path, SMALLEST).tables.selects("alembic_version")
+    lanes = '[tables]\nexclude = ["tmp_*"]\n[lanes]\ndirectory = "migrations"\n'
+    config = _load(tmp_path, SMALLEST + lanes)
+    assert config.lanes.directory == tmp_path / "migrations"
+    assert not config.tables.selects("alembic_version")
+    assert not config.tables.selects("tmp_1")
+    assert config.tables.selects("orders")
+    assert not _load(tmp_path, SMALLEST + '[lanes]\ndirectory = "migrations"\n').tables.selects("alembic_version")
+    wrong = SMALLEST + '[tables]\nexclude = "tmp_*"\n[lanes]\ndirectory = "migrations"\nlock_wait_seconds = 0\n'
+    complaints = _complaints(tmp_path, wrong)
+    assert any("[tables] exclude" in line for line in complaints)
+    assert any("[lanes] lock_wait_seconds" in line for line in complaints)

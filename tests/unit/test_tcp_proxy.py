@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from dbmigrate.rehearsal.tcp_proxy import TcpProxy
+from dbmigrate.throwaway.tcp_proxy import TcpProxy
 
 
 @pytest.fixture
