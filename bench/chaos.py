@@ -42,11 +42,11 @@ from bench.harness import (
 from dbmigrate.domain.ownership import FenceRow, decide_owner
 from dbmigrate.domain.phases import Phase
 from dbmigrate.domain.routes import Side
-from dbmigrate.rehearsal.local_servers import LocalServer
-from dbmigrate.rehearsal.row_comparison import compare
-from dbmigrate.rehearsal.shop import create_shop, fill_shop
-from dbmigrate.rehearsal.shop_writers import Writers
-from dbmigrate.rehearsal.tcp_proxy import TcpProxy
+from dbmigrate.throwaway.local_servers import LocalServer
+from dbmigrate.throwaway.row_comparison import compare
+from dbmigrate.throwaway.shop import create_shop, fill_shop
+from dbmigrate.throwaway.shop_writers import Writers
+from dbmigrate.throwaway.tcp_proxy import TcpProxy
 
 ACCOUNT, PASSWORD = "shop_app", "throwaway"
 BETWEEN_FAULTS_SECONDS = 0.8  # on average

@@ -45,7 +45,7 @@ from bench.harness import (
     write_config,
     write_login_file,
 )
-from dbmigrate.rehearsal.local_servers import LocalServer
+from dbmigrate.throwaway.local_servers import LocalServer
 
 OURS, MYDUMPER, DUMP = "ours", "mydumper+myloader", "mariadb-dump|mariadb"
 UNLOGGED = "mydumper+myloader without binlog"

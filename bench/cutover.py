@@ -40,7 +40,7 @@ from bench.harness import (
     start_mover,
     write_config,
 )
-from dbmigrate.rehearsal.local_servers import LocalServer
+from dbmigrate.throwaway.local_servers import LocalServer
 
 LIMIT_MS = 300.0
 ACCOUNT, ACCOUNT_PASSWORD = "shop_app", "throwaway"

@@ -16,8 +16,8 @@ from typing import Any
 
 import pymysql
 
-from dbmigrate.rehearsal.local_servers import LocalServer
-from dbmigrate.rehearsal.tcp_proxy import TcpProxy
+from dbmigrate.throwaway.local_servers import LocalServer
+from dbmigrate.throwaway.tcp_proxy import TcpProxy
 
 SHORT_SECONDS, LONG_SECONDS = 0.2, 3.0
 SERVER_AWAY_SECONDS = 1.0

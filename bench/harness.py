@@ -21,7 +21,7 @@ from typing import Any
 
 from bench.arithmetic import Report
 from dbmigrate.domain.errors import DbmigrateError
-from dbmigrate.rehearsal.local_servers import LocalServer
+from dbmigrate.throwaway.local_servers import LocalServer
 
 ROOT = Path(__file__).resolve().parent.parent
 SCHEMA = "shop"

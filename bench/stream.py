@@ -41,7 +41,7 @@ from bench.harness import (
     write_config,
     write_login_file,
 )
-from dbmigrate.rehearsal.local_servers import LocalServer
+from dbmigrate.throwaway.local_servers import LocalServer
 
 OURS, NATIVE = "ours", "native replication"
 WRITERS = 4

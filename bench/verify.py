@@ -31,7 +31,7 @@ from bench.harness import (
     say,
     write_config,
 )
-from dbmigrate.rehearsal.local_servers import LocalServer
+from dbmigrate.throwaway.local_servers import LocalServer
 
 OURS, CHECKSUM = "ours", "CHECKSUM TABLE"
 FULL_ROWS, QUICK_ROWS = 1_000_000, 250_000
