@@ -194,7 +194,7 @@ class Mirror:
 
 
 def _take_epoch(connection: sa.Connection, epoch: int) -> None:
-    """Guard triggers let a mirror of the current epoch through, and no other."""
+    """Guard triggers let a mirror of the current epoch through, and none of an older one."""
     if connection.info.get("dbmigrate_epoch") != epoch:
         _execute(connection, f"SET @dbmigrate_epoch = {epoch:d}")
         connection.info["dbmigrate_epoch"] = epoch

@@ -188,12 +188,14 @@ def build_guards(table: TableName, migration_id: str, *, closed_when_owner: Side
 
     They read the fence row with a lock, so a writer that waited for the fence to end, or whose snapshot is older than
     the switch, is refused too; and the switch, which locks the row, waits for every writer that has passed one. A
-    session whose ``@dbmigrate_epoch`` is the row's epoch passes: mirrored writes of the application library, which
-    has read that row in a transaction that is still open. Made before the cutover, dropped when the move is over.
+    session whose ``@dbmigrate_epoch`` is not older than the row's epoch passes: mirrored writes of the application
+    library, which has read the owner's row in a transaction that is still open. That row is saved first, so for a
+    moment a mirror may be of an epoch that this side has not heard of yet. Made before the cutover, dropped when the
+    move is over.
     """
     condition = (
         f"SUBSTRING_INDEX(USER(), '@', 1) <> {quote_string(account)} AND "
-        f"(SELECT owner = {quote_string(closed_when_owner.value)} AND NOT (epoch <=> @dbmigrate_epoch) "
+        f"(SELECT owner = {quote_string(closed_when_owner.value)} AND epoch > COALESCE(@dbmigrate_epoch, -1) "
         f"FROM {quote_table(FENCE_TABLE)} WHERE migration_id = {quote_string(migration_id)} LOCK IN SHARE MODE)"
     )
     return tuple(

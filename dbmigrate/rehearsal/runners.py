@@ -144,7 +144,7 @@ class SpawnedRunner:
             if or_phase is not None and self.is_alive and self.read_phase() is or_phase:
                 return
             self.keep_going(may_end=True)
-            _require_time(until, "the runner did not end")
+            _require_time(until, "the runner did not end", self._describe_wait)
             time.sleep(LOOK_SECONDS)
 
     def _read_log_end(self) -> str:
@@ -166,6 +166,13 @@ class SpawnedRunner:
         state = self.load_state()
         return state.phase if state else None
 
+    def _describe_wait(self) -> str:
+        """Where the migration stands and what it waits for, as `dbmigrate status` would say it."""
+        with contextlib.suppress(DbmigrateError):
+            status = read_published_status(self.store)
+            return f"it stands in {status.phase}" + (f": {status.waiting_for}" if status.waiting_for else "")
+        return "where it stands cannot be read"
+
     def await_phase(self, *phases: Phase, until: float, meanwhile: Callable[[], None] = lambda: None) -> Phase:
         """Wait until the migration is in one of these phases, starting the runner again where needed.
 
@@ -178,7 +185,9 @@ class SpawnedRunner:
             if phase in phases and phase is not None:
                 return phase
             self.keep_going()
-            _require_time(until, f"the migration never reached {' or '.join(p.value for p in phases)}")
+            _require_time(
+                until, f"the migration never reached {' or '.join(p.value for p in phases)}", self._describe_wait
+            )
             meanwhile()
             time.sleep(LOOK_SECONDS)
 
@@ -195,9 +204,11 @@ def is_lease_refusal(text: str) -> bool:
     return "another runner" in text
 
 
-def _require_time(until: float, what: str) -> None:
+def _require_time(until: float, what: str, describe: Callable[[], str]) -> None:
     if time.monotonic() > until:
-        raise FatalError(what, place="rehearsal", hint="allow more time: --limit-seconds, or take fewer rows")
+        raise FatalError(
+            what, place="rehearsal", cause=describe(), hint="allow more time: --limit-seconds, or take fewer rows"
+        )
 
 
 class LagWatch:

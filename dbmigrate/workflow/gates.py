@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from math import ceil
 
 from dbmigrate.config import GatesSection
 from dbmigrate.domain.evidence import InstanceReport, LatencyHistogram, ReadCounts, ShadowCounts, WriteCounts
 
 MOST_NAMED = 5
+
 
 class Verdict(Enum):
     """What a gate decides."""
@@ -204,6 +206,11 @@ def judge_latency(reference: LatencyHistogram, candidate: LatencyHistogram, limi
 
 
 def _judge_ratio(what: str, number: int, of: int, most: float) -> GateResult:
+    """Failed above the limit, except for one failure among so few that no single one would be allowed: wait for more."""
     ratio = number / of if of else 0.0
     facts = f"{number} of {of} {what} ({ratio:.2%}, limit {most:.2%})"
-    return GateResult(Verdict.FAILED if ratio > most else Verdict.PASSED, facts)
+    if ratio <= most:
+        return GateResult(Verdict.PASSED, facts)
+    if number == 1 and most > 0:
+        return GateResult(Verdict.INCONCLUSIVE, f"{facts}: one is too few to tell, {ceil(1 / most)} will")
+    return GateResult(Verdict.FAILED, facts)

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from dbmigrate.workflow.gates import Verdict, judge_approval, judge_soak, judge_stream, judge_verification
+import pytest
+
+from dbmigrate.config import GatesSection
+from dbmigrate.domain.evidence import WriteCounts
+from dbmigrate.workflow.gates import (
+    Verdict,
+    judge_approval,
+    judge_soak,
+    judge_stream,
+    judge_verification,
+    judge_writes,
+)
 
 
 def _stream(lag: float | None, backlog: int | None) -> Verdict:
@@ -52,3 +63,22 @@ def test_an_approval_counts_only_for_the_evidence_its_giver_saw() -> None:
 def test_soaking_takes_its_time() -> None:
     assert judge_soak(age_seconds=10, min_soak_seconds=10).has_passed
     assert not judge_soak(age_seconds=9, min_soak_seconds=10).has_passed
+
+
+@pytest.mark.parametrize(
+    ("failed", "tried", "limit", "verdict"),
+    [
+        (0, 20, 0.01, Verdict.PASSED),
+        (1, 20, 0.01, Verdict.INCONCLUSIVE),
+        (1, 100, 0.01, Verdict.PASSED),
+        (2, 20, 0.01, Verdict.FAILED),
+        (2, 199, 0.01, Verdict.FAILED),
+        (1, 20, 0.0, Verdict.FAILED),
+    ],
+)
+def test_one_failure_among_few_waits_for_more_where_any_is_allowed(
+    failed: int, tried: int, limit: float, verdict: Verdict
+) -> None:
+    limits = GatesSection(min_mirrored_writes=5, max_mirror_failure_ratio=limit)
+    writes = WriteCounts(transactions=tried, mirrored=tried - failed, mirror_failed=failed)
+    assert judge_writes(writes, limits, is_mirrored=True).verdict is verdict
