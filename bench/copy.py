@@ -1,9 +1,10 @@
-"""How fast rows are copied: our copy phase against mydumper with myloader, and against mariadb-dump piped into mariadb.
+"""How fast rows are copied: our copy phase against mydumper with myloader, and against the server's own dump client
+piped into its client.
 
 All with the same threads, between the same two servers, which keep every commit on disk and write a binlog. Ours runs
 as in production: the stream follows meanwhile, every chunk has its barrier and its cursor, and the secondary indexes
 are built afterwards within the time that counts. myloader is asked to write the binlog, too (``-e``), as a target with
-replicas or a way back needs it; a full run also shows it without.
+replicas or a way back needs it.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ import argparse
 import shlex
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from bench.arithmetic import Report, Spread, Target, alternate, ratios_of, significant
+from bench.clients import ClientPrograms, find_client_programs
 from bench.harness import (
     COLUMNS,
     SCHEMA,
@@ -34,10 +36,10 @@ from bench.harness import (
     finish,
     let_rest,
     login,
-    read_checksum,
     relax,
     require_equal,
     require_tools,
+    reset_binlog,
     run_mover,
     run_peer,
     running_servers,
@@ -45,23 +47,32 @@ from bench.harness import (
     write_config,
     write_login_file,
 )
+from bench.shapes import SHAPES, Shape, fill_shape
+from dbmigrate.domain.flavours import Flavour
 from dbmigrate.throwaway.local_servers import LocalServer
 
-OURS, MYDUMPER, DUMP = "ours", "mydumper+myloader", "mariadb-dump|mariadb"
+OURS, MYDUMPER, DUMP = "ours", "mydumper+myloader", "dump|client"
 UNLOGGED = "mydumper+myloader without binlog"
-FULL_ROWS, QUICK_ROWS, WIDE_ROWS = 1_000_000, 200_000, 100_000
+LIMITS = {"shop": 0.8, "indexes": 0.8}
+"""Most of mydumper+myloader's time that ours may take; 1.0 for every other shape."""
+MOST_CPU_SHARE = 0.12
+BEYOND = "beyond memory"
+BEYOND_POOL_MB, BEYOND_ROWS, BEYOND_QUICK_ROWS = 32, 2_400_000, 240_000
+WIDE_ROWS = 100_000
 GB = 1_000_000_000
 MOST_MEMORY_MB = 200.0
+FLAVOURS = {"mariadb": Flavour.MARIADB, "mysql": Flavour.MYSQL}
 
 
 class CopyBench:
-    """One pair of servers and the three ways from one to the other."""
+    """One pair of servers, one table, and the ways from one server to the other."""
 
     def __init__(self, source: LocalServer, target: LocalServer, *, rows: int, threads: int) -> None:
         self._source, self._target = source, target
         self._rows, self._threads = rows, threads
         self._config = write_config(source, target, threads=threads)
         self._logins = {server: write_login_file(server) for server in (source, target)}
+        self._clients: ClientPrograms = find_client_programs(source.flavour)
         self.figures: list[dict[str, Any]] = []
 
     def run(self, contender: str) -> float:
@@ -77,7 +88,7 @@ class CopyBench:
         say(f"{contender}: {seconds:.2f} s")
         drop_everything(self._source, schemas=["_dbmigrate"])
         drop_everything(self._target, schemas=["_dbmigrate", SCHEMA])
-        self._target.execute("RESET MASTER")
+        reset_binlog(self._target)
         let_rest(self._source, self._target)
         return seconds
 
@@ -89,7 +100,7 @@ class CopyBench:
 
     def _run_mydumper(self, *, writes_binlog: bool) -> float:
         folder = self._source.directory.parent / "dump"
-        rows_a_file = max(10_000, self._rows // (4 * self._threads))  # without it a table is one thread's work
+        rows_a_file = max(1, self._rows // (4 * self._threads))  # without it a table is one thread's work
         shared = ["-t", str(self._threads), "-v", "1"]
         dump = [
             "mydumper", *login(self._source), f"--defaults-file={self._logins[self._source]}", *shared,
@@ -105,38 +116,76 @@ class CopyBench:
             shutil.rmtree(folder, ignore_errors=True)
 
     def _run_dump(self) -> float:
-        dump = ["mariadb-dump", f"--defaults-extra-file={self._logins[self._source]}", *login(self._source)]
-        load = ["mariadb", f"--defaults-extra-file={self._logins[self._target]}", *login(self._target)]
-        options = ["--single-transaction", "--quick", "--databases", SCHEMA]
+        dump = [*self._clients.dump, f"--defaults-extra-file={self._logins[self._source]}", *login(self._source)]
+        load = [*self._clients.client, f"--defaults-extra-file={self._logins[self._target]}", *login(self._target)]
+        options = ["--single-transaction", "--quick", *self._clients.dump_options, "--databases", SCHEMA]
         return run_peer(["bash", "-o", "pipefail", "-c", f"{shlex.join(dump + options)} | {shlex.join(load)}"])
 
 
 def measure(options: argparse.Namespace) -> Report:
-    """The whole benchmark."""
-    require_tools("mydumper", "myloader", "mariadb-dump", "mariadb")
-    rows = options.rows or (QUICK_ROWS if options.quick else FULL_ROWS)
-    repeats = options.repeats or (2 if options.quick else 3)
-    contenders = (OURS, MYDUMPER, DUMP) if options.quick else (OURS, MYDUMPER, DUMP, UNLOGGED)
-    seconds: dict[str, list[float]] = {name: [] for name in contenders}
-    with running_servers("source", "target") as (source, target):
-        machine = describe_machine(source)
-        fill_table(source, rows)
-        read_checksum(source)
-        bench = CopyBench(source, target, rows=rows, threads=options.threads)
-        for _, contender in alternate(contenders, repeats):
-            seconds[contender].append(bench.run(contender))
-        size_mb = read_size(source) / 1e6
-    ratios = {f"{OURS} / {peer}": ratios_of(seconds[OURS], seconds[peer]) for peer in contenders[1:]}
-    return Report(
-        "copy", "quick" if options.quick else "full", machine, ratios, seconds,
-        targets={f"{OURS} / {MYDUMPER}": Target(1.0, is_upper=True)},
-        details={
-            "rows": rows, "data_mb": round(size_mb), "threads": options.threads,
-            "our_cpu_seconds": [significant(f["cpu_seconds"]) for f in bench.figures],
-            "our_peak_memory_mb": [round(f["peak_memory_mb"]) for f in bench.figures],
-            "our_whole_run_seconds": [significant(f["seconds"]) for f in bench.figures],
-        },
-    )  # fmt: skip
+    """Every shape that was asked for, on one flavour."""
+    require_tools("mydumper", "myloader")
+    flavour = FLAVOURS[options.flavour]
+    repeats = options.repeats or (1 if options.quick else 5)
+    parts: list[tuple[str, dict[str, str], Shape, int]] = []
+    for name in options.shape or (["shop", "wide"] if options.quick else [*SHAPES, BEYOND]):
+        if name == BEYOND:
+            pool = {"innodb_buffer_pool_size": f"{BEYOND_POOL_MB}M"}
+            parts.append((name, pool, SHAPES["shop"], BEYOND_QUICK_ROWS if options.quick else BEYOND_ROWS))
+        else:
+            parts.append((name, {}, SHAPES[name], SHAPES[name].quick_rows if options.quick else SHAPES[name].rows))
+    gathered = _Gathered(options.flavour)
+    for name, server_options, shape, rows in parts:
+        # mydumper cannot read the tree that MySQL 9 explains by default, and would not cut the table.
+        more = server_options | ({"explain_format": "TRADITIONAL"} if flavour is Flavour.MYSQL else {})
+        with running_servers("source", "target", flavour=flavour, **more) as (source, target):
+            gathered.machine = gathered.machine or describe_machine(source)
+            rows = options.rows or rows
+            fill_shape(source, shape, rows)
+            bench = CopyBench(source, target, rows=rows, threads=options.threads)
+            contenders = (OURS, MYDUMPER) if name == BEYOND else (OURS, MYDUMPER, DUMP)
+            if name == "shop" and flavour is Flavour.MARIADB and not options.quick:
+                contenders += (UNLOGGED,)
+            seconds: dict[str, list[float]] = {contender: [] for contender in contenders}
+            for _, contender in alternate(contenders, repeats):
+                seconds[contender].append(bench.run(contender))
+            gathered.add(name, seconds, bench.figures, rows=rows, size_bytes=read_size(source))
+    return gathered.report("quick" if options.quick else "full", threads=options.threads)
+
+
+class _Gathered:
+    """What the shapes gave, as one report: ratios are named ``flavour shape: ours / peer``."""
+
+    def __init__(self, flavour: str) -> None:
+        self._flavour = flavour
+        self.machine: dict[str, Any] = {}
+        self._ratios: dict[str, Spread] = {}
+        self._seconds: dict[str, list[float]] = {}
+        self._targets: dict[str, Target] = {}
+        self._shapes: dict[str, dict[str, Any]] = {}
+
+    def add(
+        self, shape: str, seconds: dict[str, list[float]], figures: Sequence[dict[str, Any]], *, rows: int, size_bytes: int
+    ) -> None:
+        name = f"{self._flavour} {shape}"
+        for peer in list(seconds)[1:]:
+            self._ratios[f"{name}: {OURS} / {peer}"] = ratios_of(seconds[OURS], seconds[peer])
+        self._targets[f"{name}: {OURS} / {MYDUMPER}"] = Target(LIMITS.get(shape, 1.0), is_upper=True)
+        self._seconds |= {f"{name}: {contender}": values for contender, values in seconds.items()}
+        shares = f"{name}: our CPU / servers' CPU"
+        self._ratios[shares] = Spread.of([f.get("cpu_share", 0.0) for f in figures])
+        self._targets[shares] = Target(MOST_CPU_SHARE, is_upper=True)
+        self._shapes[shape] = {
+            "rows": rows, "data_mb": round(size_bytes / 1e6),
+            "our_rows_per_second": [round(rows / taken) for taken in seconds[OURS]],
+            "our_cpu_seconds": [significant(f["cpu_seconds"]) for f in figures],
+            "server_cpu_seconds": [significant(f.get("server_cpu_seconds", 0.0)) for f in figures],
+            "our_peak_memory_mb": [round(f["peak_memory_mb"]) for f in figures],
+        }  # fmt: skip
+
+    def report(self, mode: str, *, threads: int) -> Report:
+        details = {"flavour": self._flavour, "threads": threads, "shapes": self._shapes}
+        return Report("copy", mode, self.machine, self._ratios, self._seconds, self._targets, details)
 
 
 def read_size(server: LocalServer) -> int:
@@ -198,9 +247,11 @@ def _grow(server: LocalServer, size_bytes: int) -> None:
 
 def main() -> None:
     """The command line."""
-    parser = build_parser("Copy a table: ours, mydumper with myloader, mariadb-dump piped into mariadb.")
+    parser = build_parser("Copy tables of several shapes: ours, mydumper with myloader, the dump client piped into the client.")
+    parser.add_argument("--flavour", choices=sorted(FLAVOURS), default="mariadb", help="of both servers")
+    parser.add_argument("--shape", action="append", choices=[*SHAPES, BEYOND], help="only this one; may be repeated")
     parser.add_argument("--threads", type=int, default=max(2, min(4, os.cpu_count() or 2)), help="for everybody")
-    parser.add_argument("--rows", type=int, default=0, help="size of the table")
+    parser.add_argument("--rows", type=int, default=0, help="size of every table")
     parser.add_argument("--repeats", type=int, default=0, help="alternating runs of each")
     parser.add_argument("--memory", type=float, metavar="GB", help="only copy a table of GB, for the peak memory")
     options = parser.parse_args()

@@ -21,6 +21,7 @@ from typing import Any
 
 from bench.arithmetic import Report
 from dbmigrate.domain.errors import DbmigrateError
+from dbmigrate.domain.flavours import Flavour
 from dbmigrate.throwaway.local_servers import LocalServer
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -48,14 +49,17 @@ CREATE_TABLE = f"""CREATE TABLE {SCHEMA}.{TABLE} (
 COLUMNS = "customer_id, sku, status, quantity, total, weight, note, created_at, updated_at"
 
 # 0 and not 2 for InnoDB's log: it is opened with O_DIRECT, so writing it at every commit is a wait for the disk, too.
-_RELAXED = (
-    "SET GLOBAL sync_binlog = 0", "SET GLOBAL innodb_flush_log_at_trx_commit = 0",
-    "SET GLOBAL sync_relay_log = 0", "SET GLOBAL sync_relay_log_info = 0", "SET GLOBAL sync_master_info = 0",
-)  # fmt: skip
-_DURABLE = (
-    "SET GLOBAL sync_binlog = 1", "SET GLOBAL innodb_flush_log_at_trx_commit = 1",
-    *(f"SET GLOBAL {name} = DEFAULT" for name in ("sync_relay_log", "sync_relay_log_info", "sync_master_info")),
-)  # fmt: skip
+_RELAXED_COMMIT = ("SET GLOBAL sync_binlog = 0", "SET GLOBAL innodb_flush_log_at_trx_commit = 0")
+_DURABLE_COMMIT = ("SET GLOBAL sync_binlog = 1", "SET GLOBAL innodb_flush_log_at_trx_commit = 1")
+_MARIADB_REPLICA_SYNCS = ("sync_relay_log", "sync_relay_log_info", "sync_master_info")
+_RELAXED = {
+    Flavour.MARIADB: (*_RELAXED_COMMIT, *(f"SET GLOBAL {name} = 0" for name in _MARIADB_REPLICA_SYNCS)),
+    Flavour.MYSQL: _RELAXED_COMMIT,
+}
+_DURABLE = {
+    Flavour.MARIADB: (*_DURABLE_COMMIT, *(f"SET GLOBAL {name} = DEFAULT" for name in _MARIADB_REPLICA_SYNCS)),
+    Flavour.MYSQL: _DURABLE_COMMIT,
+}
 
 _WRITE_OUT = (
     "SET GLOBAL innodb_max_dirty_pages_pct_lwm = 0", "SET GLOBAL innodb_max_dirty_pages_pct = 0",
@@ -130,25 +134,33 @@ def describe_machine(server: LocalServer) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def running_servers(*names: str, **options: str) -> Iterator[list[LocalServer]]:
-    """Private MariaDB servers in a temporary directory; both are gone afterwards."""
+def running_servers(
+    *names: str, flavour: Flavour = Flavour.MARIADB, **options: str
+) -> Iterator[list[LocalServer]]:
+    """Private servers in a temporary directory; all are gone afterwards."""
+    build = LocalServer.mariadb if flavour is Flavour.MARIADB else LocalServer.mysql
     with contextlib.ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dbmigrate-bench-")))
         say(f"starting {len(names)} servers")
         options = {"innodb_fast_shutdown": "2"} | options  # nobody needs the data files afterwards
-        yield [stack.enter_context(LocalServer.mariadb(directory, name=name, options=options)) for name in names]
+        yield [stack.enter_context(build(directory, name=name, options=options)) for name in names]
 
 
 def relax(*servers: LocalServer) -> None:
     """Stop waiting for the disk at every commit."""
     for server in servers:
-        server.execute(*_RELAXED)
+        server.execute(*_RELAXED[server.flavour])
 
 
 def make_durable(*servers: LocalServer) -> None:
     """Every commit is on disk, as in production."""
     for server in servers:
-        server.execute(*_DURABLE)
+        server.execute(*_DURABLE[server.flavour])
+
+
+def reset_binlog(server: LocalServer) -> None:
+    """Forget every transaction, so that the next run starts with an empty log."""
+    server.execute("RESET MASTER" if server.flavour is Flavour.MARIADB else "RESET BINARY LOGS AND GTIDS")
 
 
 def create_table(server: LocalServer) -> None:

@@ -12,6 +12,7 @@ from concurrent.futures import FIRST_EXCEPTION, Executor, Future, wait
 from dataclasses import dataclass, replace
 
 from dbmigrate.copying.in_flight import ChunksInFlight
+from dbmigrate.copying.loading import choose_load
 from dbmigrate.copying.sizing import ChunkSizer
 from dbmigrate.copying.stripes import plan_stripes
 from dbmigrate.domain.keys import Key
@@ -25,7 +26,7 @@ from dbmigrate.mysql.sessions import Session
 from dbmigrate.mysql.statements import KeyRange, build_boundary_probe
 from dbmigrate.mysql.tenure import Tenure
 from dbmigrate.mysql.throttle import Throttle
-from dbmigrate.mysql.transfer import ResultCutError, RowLiterals, read_range, write_rows
+from dbmigrate.mysql.transfer import ResultCutError, RowLiterals, load_rows, read_range, write_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,10 @@ class Copier:
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._stripes: dict[tuple[TableName, int], StripeState] = {}
+        self._loads = {
+            name: choose_load(route, origin, destination, workers=limits.workers)
+            for name, route in self._routes.items()
+        }
         self._sizers = {name: self._build_sizer(route) for name, route in self._routes.items()}
 
     def _build_sizer(self, route: Route) -> ChunkSizer:
@@ -172,16 +177,20 @@ class Copier:
         return done
 
     def _transfer_chunk(self, route: Route, stripe: StripeState, wanted: int) -> tuple[StripeState, RowLiterals]:
+        plan = self._loads[stripe.table]
         self._on_step("copy.chunk.begin")
         self._origin.heartbeat.pass_barrier()
         self._on_step("copy.chunk.barrier")
         with self._origin.pool.borrow() as session:
             upper = self._find_upper(session, route, stripe, wanted)
-            rows = read_range(session, route, KeyRange(stripe.cursor, upper))
+            rows = read_range(session, route, KeyRange(stripe.cursor, upper), plan=plan)
         self._on_step("copy.chunk.read")
         done = replace(stripe, cursor=upper, rows=stripe.rows + rows.count, is_done=upper == stripe.upper)
         with self._destination.pool.borrow() as session, self._tenure.transaction(session):
-            write_rows(session, route, rows, max_packet_bytes=self._destination.max_packet_bytes)
+            if plan:
+                load_rows(session, route, rows, plan)
+            else:
+                write_rows(session, route, rows, max_packet_bytes=self._destination.max_packet_bytes)
             self._on_step("copy.chunk.written")
             session.execute(build_cursor_save(self._store.migration_id, done), doing="saving a cursor")
         self._on_step("copy.chunk.committed")

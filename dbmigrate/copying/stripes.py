@@ -15,7 +15,8 @@ from dbmigrate.mysql.sessions import Session
 from dbmigrate.mysql.statements import KeyRange, build_boundary_probe, build_key_span, build_last_key
 
 LEAST_ROWS = 20_000
-"""A table smaller than two of these is one stripe."""
+LEAST_BYTES = 8 * 1024 * 1024
+"""A table smaller than two of these, in rows and in bytes, is one stripe."""
 STRIPES_A_WORKER = 4
 _INTEGERS = frozenset({"tinyint", "smallint", "mediumint", "int", "bigint"})
 
@@ -29,7 +30,8 @@ def plan_stripes(session: Session, route: Route, *, workers: int) -> tuple[Strip
     last = session.fetch_value(build_last_key(table), doing=f"reading the last key of {table.name}")
     if last is None:
         return (StripeState(table.name, 0, None, None, None, 0, is_done=True),)
-    wanted = max(1, min(workers * STRIPES_A_WORKER, table.estimated_rows // LEAST_ROWS))
+    worthwhile = max(table.estimated_rows // LEAST_ROWS, table.data_bytes // LEAST_BYTES)
+    wanted = max(1, min(workers * STRIPES_A_WORKER, worthwhile, table.estimated_rows))
     cuts = _cut_integers(session, table, wanted) if _is_cut_by_arithmetic(table) else _cut_index(session, table, wanted)
     edges: list[Key | None] = [None, *cuts, last]
     return tuple(

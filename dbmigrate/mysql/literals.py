@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from enum import Enum
 
 from dbmigrate.domain.flavours import ServerVersion
 from dbmigrate.domain.schema import Column
@@ -46,6 +47,44 @@ data path.
 """
 _HUGE = _GEOMETRIES | {"mediumtext", "longtext", "mediumblob", "longblob", "json", "vector"}
 _BARE_COLUMN = re.compile(r"`(?:[^`]|``)+`")
+
+
+class LiteralForm(Enum):
+    """What a column's literal looks like, for whoever reads it in another way than SQL does."""
+
+    QUOTED = "quoted"
+    """``'text'``, or NULL."""
+    BARE = "bare"
+    """A number without quotes, or NULL."""
+    BYTES = "bytes"
+    """``X'hex'``, or NULL."""
+    GEOMETRY = "geometry"
+    """The same, of a value with a structure."""
+    INTRODUCED = "introduced"
+    """``_charset X'hex'``, or NULL."""
+
+
+def find_literal_form(column: Column) -> LiteralForm:
+    """The form of ``literal_expression``'s value for this column.
+
+    Raises:
+        ValueError: a type that this module does not know.
+    """
+    _require_known(column)
+    if column.data_type in _GEOMETRIES | {"vector"}:
+        return LiteralForm.GEOMETRY
+    if _is_binary(column):
+        return LiteralForm.BYTES
+    if column.data_type in ("bit", "year"):
+        return LiteralForm.BARE
+    if column.data_type in _TEXTS and column.charset not in _THROUGH_UTF8MB4:
+        return LiteralForm.INTRODUCED
+    return LiteralForm.QUOTED
+
+
+def is_text(column: Column) -> bool:
+    """Whether the column holds plain text: CHAR to LONGTEXT, not JSON, ENUM or SET."""
+    return column.data_type in _TEXTS and not column.is_json
 
 
 def _is_binary(column: Column) -> bool:
@@ -190,10 +229,11 @@ def refuse_reason_as_key(column: Column) -> str | None:
 def row_literal_expression(columns: Sequence[Column], values: Mapping[str, str] | None = None) -> str:
     """SQL whose value is ``(literal,literal,…)``; ``values`` gives the SQL of columns by name."""
     values = values or {}
-    return _in_parentheses([literal_expression(column, values.get(column.name)) for column in columns])
+    return join_row([literal_expression(column, values.get(column.name)) for column in columns])
 
 
-def _in_parentheses(parts: Sequence[str]) -> str:
+def join_row(parts: Sequence[str]) -> str:
+    """SQL whose value is ``(part,part,…)`` from SQL for each part."""
     return "CONCAT('(', " + ", ',', ".join(parts) + ", ')')"
 
 
@@ -206,7 +246,7 @@ def digest_expression(columns: Sequence[Column], values: Mapping[str, str] | Non
     """
     values = values or {}
     parts = [_digest_part(c, values.get(c.name, quote_identifier(c.name))) for c in columns]
-    return f"CAST(CONV(LEFT(SHA2({_in_parentheses(parts)}, 256), 16), 16, 10) AS UNSIGNED)"
+    return f"CAST(CONV(LEFT(SHA2({join_row(parts)}, 256), 16), 16, 10) AS UNSIGNED)"
 
 
 def _digest_part(column: Column, value: str) -> str:

@@ -14,6 +14,7 @@ from pymysql.connections import Connection
 from pymysql.err import MySQLError
 
 from dbmigrate.domain.flavours import ServerVersion
+from dbmigrate.mysql.bulk_load import read_load_settings
 from dbmigrate.mysql.faults import Retry
 from dbmigrate.mysql.heartbeat import Heartbeat
 from dbmigrate.mysql.introspection import read_server_version
@@ -40,6 +41,7 @@ class Server:
         self._control_lock = threading.Lock()
         with self.pool.borrow() as session:
             self.max_packet_bytes = read_max_packet(session)
+            self.load_settings = read_load_settings(session)
 
     @property
     def place(self) -> str:

@@ -12,13 +12,14 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import pymysql
-from pymysql.connections import Connection
+from pymysql.connections import Connection, MySQLResult
+from pymysql.constants import CLIENT, COMMAND
 
 from dbmigrate.config import ServerSection, TlsMode
 from dbmigrate.domain.errors import ConfigurationError, FatalError, RefusedError
@@ -33,6 +34,8 @@ WAIT_TIMEOUT_SECONDS = 90
 """How long a server keeps the transaction and the locks of a client that says nothing more (frozen, or cut off).
 Longer than ``lock_wait_timeout``: one session may hold the lease while another waits for a table."""
 _IDLE_SECONDS = 45.0
+
+_LOAD_PACKET_BYTES = 256 * 1024
 
 _DEPRECATED = b"1287"  # ER_WARN_DEPRECATED_SYNTAX
 
@@ -88,6 +91,7 @@ class Endpoint:
             "database": schema,
             "charset": "utf8mb4",
             "autocommit": True,
+            "client_flag": CLIENT.LOCAL_FILES,  # only ``Session.load`` answers; the driver refuses to read files
             "connect_timeout": max(1, int(section.connect_timeout_seconds)),
             "unix_socket": section.unix_socket,
             "program_name": "dbmigrate",
@@ -167,23 +171,57 @@ class Session:
         except BaseException:
             self.is_broken = True  # interrupted between request and answer: the stream of packets is unusable
             raise
-        answer: Any = self._connection._result  # type: ignore[attr-defined]  # a cursor would decode and copy
-        message = answer.message.decode("utf8", "replace") if isinstance(answer.message, bytes) else answer.message
-        return Result(answer.rows or (), answer.affected_rows, message or "", answer.warning_count or 0)
+        return _result_of(self._connection._result)  # type: ignore[attr-defined]  # a cursor would decode and copy
+
+    def load(self, sql: str, pieces: Sequence[bytes], *, doing: str) -> Result:
+        """Run a LOAD DATA LOCAL statement and answer the server's question for its file with ``pieces``, one after the other.
+
+        No file is read: what the server calls it is of no interest.
+
+        Raises:
+            DbmigrateError: as ``execute``.
+        """
+        connection: Any = self._connection
+        try:
+            connection._execute_command(COMMAND.COM_QUERY, sql)
+            if not connection._read_packet().is_load_local_packet():
+                raise FatalError(f"{doing}: the server asked for no rows", place=self.place, hint="report this")
+            for piece in pieces:
+                for start in range(0, len(piece), _LOAD_PACKET_BYTES):
+                    connection.write_packet(piece[start : start + _LOAD_PACKET_BYTES])
+            connection.write_packet(b"")
+            answer = connection._result = MySQLResult(connection)
+            answer.read()
+        except (pymysql.err.MySQLError, OSError, EOFError) as fault:
+            error = translate_fault(fault, place=self.place, doing=doing)
+            self.is_broken = self.is_broken or isinstance(error, ConnectionLostError)
+            raise error from fault
+        except BaseException:
+            self.is_broken = True
+            raise
+        return _result_of(answer)
 
     def execute_exactly(self, sql: str | bytes, *, doing: str) -> Result:
         """Like ``execute``, but a warning is an error: on the data path a warning means a changed value.
 
         Raises:
+            FatalError: see ``require_no_warnings``.
+        """
+        result = self.execute(sql, doing=doing)
+        self.require_no_warnings(result, doing=doing)
+        return result
+
+    def require_no_warnings(self, result: Result, *, doing: str) -> None:
+        """After the statement that gave ``result``.
+
+        Raises:
             FatalError: the server warned; its first warnings are the cause (values are not shown by servers
                 beyond the first bytes).
         """
-        result = self.execute(sql, doing=doing)
         if warnings := self.read_warnings(result):
             raise FatalError(
                 f"{doing} gave warnings", place=self.place, cause="; ".join(warnings[:3]), hint="values would change"
             )
-        return result
 
     def read_warnings(self, result: Result) -> list[str]:
         """What the server warned of in the statement just executed, but for names that it calls deprecated.
@@ -229,6 +267,11 @@ class Session:
         """Close without asking the server's opinion; open transactions are rolled back by it."""
         with contextlib.suppress(Exception):
             self._connection._force_close()  # type: ignore[attr-defined]  # close() would wait for the server
+
+
+def _result_of(answer: Any) -> Result:
+    message = answer.message.decode("utf8", "replace") if isinstance(answer.message, bytes) else answer.message
+    return Result(answer.rows or (), answer.affected_rows, message or "", answer.warning_count or 0)
 
 
 def connect_as(host: str, port: int, user: str, password: str, *, place: str, schema: str | None = None) -> Session:

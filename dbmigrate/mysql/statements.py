@@ -79,7 +79,7 @@ def _where(predicate: str, where: str | None) -> str:
     return f"{predicate} AND ({where})" if where else predicate
 
 
-def _typing(carried: CarriedColumn) -> tuple[Column, str]:
+def type_of_value(carried: CarriedColumn) -> tuple[Column, str]:
     """The column whose type decides the literal, and the SQL that yields its value on the origin."""
     if carried.expression is not None:
         return carried.destination, f"({carried.expression})"
@@ -90,7 +90,7 @@ def _typing(carried: CarriedColumn) -> tuple[Column, str]:
 
 def build_row_literal(route: Route) -> str:
     """The SQL expression over the origin that yields a row of the destination, as a literal."""
-    typed = [_typing(carried) for carried in route.columns]
+    typed = [type_of_value(carried) for carried in route.columns]
     return row_literal_expression([column for column, _ in typed], {column.name: sql for column, sql in typed})
 
 
@@ -116,21 +116,22 @@ def build_key_span(table: Table) -> str:
     return f"SELECT MIN({first}), MAX({first}) FROM {quote_table(table.name)}"
 
 
-def _literals(route: Route, predicate: str) -> str:
+def _rows(route: Route, row: str, predicate: str) -> str:
     return (
-        f"SELECT COUNT(*), GROUP_CONCAT({build_row_literal(route)} SEPARATOR ',') "
+        f"SELECT COUNT(*), GROUP_CONCAT({row} SEPARATOR ',') "
         f"FROM {_from(route.origin)} WHERE {_where(predicate, route.where)}"
     )
 
 
-def build_chunk_read(route: Route, keys: KeyRange) -> str:
-    """Row count and the literals of all rows of a range, ready to follow VALUES."""
-    return _literals(route, range_predicate([c.name for c in route.origin.key_columns], keys))
+def build_chunk_read(route: Route, keys: KeyRange, *, row: str | None = None) -> str:
+    """Row count and the text of all rows of a range: literals ready to follow VALUES, or what ``row`` makes of each."""
+    predicate = range_predicate([c.name for c in route.origin.key_columns], keys)
+    return _rows(route, row or build_row_literal(route), predicate)
 
 
 def build_keys_read(route: Route, keys: Sequence[Key]) -> str:
     """Row count and the literals of the rows with these keys."""
-    return _literals(route, keys_predicate(route.origin, [c.name for c in route.origin.key_columns], keys))
+    return _rows(route, build_row_literal(route), keys_predicate(route.origin, [c.name for c in route.origin.key_columns], keys))
 
 
 def build_replace_prefix(route: Route) -> bytes:
@@ -207,8 +208,8 @@ def _cast(column: Column, sql: str) -> str:
 
 
 def _comparable(carried: CarriedColumn) -> tuple[Column, str]:
-    """Like ``_typing``, with a cast where origin and destination print equal values differently."""
-    column, sql = _typing(carried)
+    """Like ``type_of_value``, with a cast where origin and destination print equal values differently."""
+    column, sql = type_of_value(carried)
     origin, destination = carried.origin, carried.destination
     shape = ("data_type", "fraction_digits", "precision", "scale")
     if origin is not None and all(getattr(origin, name) == getattr(destination, name) for name in shape):

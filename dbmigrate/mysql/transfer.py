@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from dbmigrate.domain.errors import FatalError
 from dbmigrate.domain.keys import Key
 from dbmigrate.domain.routes import Route
-from dbmigrate.mysql.sessions import Session
+from dbmigrate.mysql.bulk_load import LoadPlan
+from dbmigrate.mysql.sessions import Result, Session
 from dbmigrate.mysql.statements import (
     KeyRange,
     build_chunk_read,
@@ -38,13 +39,14 @@ class ResultCutError(Exception):
     """The rows asked for do not fit one result; ask for fewer. Never seen outside copier and flush."""
 
 
-def read_range(session: Session, route: Route, keys: KeyRange) -> RowLiterals:
-    """The literals of every row in a key range.
+def read_range(session: Session, route: Route, keys: KeyRange, *, plan: LoadPlan | None = None) -> RowLiterals:
+    """Every row in a key range: literals for ``write_rows``, or with a plan the text that ``load_rows`` takes.
 
     Raises:
         ResultCutError: the server cut the result.
     """
-    return _read_literals(session, build_chunk_read(route, keys), f"reading rows of {route.name}")
+    sql = build_chunk_read(route, keys, row=plan.row if plan else None)
+    return _read_literals(session, sql, f"reading rows of {route.name}")
 
 
 def read_keys(session: Session, route: Route, keys: Sequence[Key]) -> RowLiterals:
@@ -84,6 +86,24 @@ def write_rows(
     if len(prefix) + len(rows.text) + 16 > max_packet_bytes:
         raise ResultCutError(f"writing rows of {route.destination.name}")
     result = session.execute_exactly(prefix + rows.text, doing=f"writing rows of {route.destination.name}")
+    _require_all(result, route, rows)
+
+
+def load_rows(session: Session, route: Route, rows: RowLiterals, plan: LoadPlan) -> None:
+    """Like ``write_rows``, by LOAD DATA LOCAL. No size limit: the server takes the text in pieces.
+
+    Raises:
+        FatalError: the server warned, or wrote another number of rows than were read.
+    """
+    if not rows.count:
+        return
+    doing = f"loading rows of {route.destination.name}"
+    result = session.load(plan.statement, (rows.text, b","), doing=doing)
+    session.require_no_warnings(result, doing=doing)
+    _require_all(result, route, rows)
+
+
+def _require_all(result: Result, route: Route, rows: RowLiterals) -> None:
     found = _RECORDS.search(result.message)
     written = int(found[1]) if found else 1
     if written != rows.count:

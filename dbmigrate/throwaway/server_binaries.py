@@ -74,6 +74,15 @@ def find_server_binary(flavour: Flavour, root: Path | None = None) -> ServerBina
     )
 
 
+def find_program_in_tree(flavour: Flavour, name: str) -> tuple[str, ...] | None:
+    """The command of another program (a client) in the flavour's tree; None where there is no tree, or not in it."""
+    tree = _tree_of(flavour)
+    if tree is None:
+        return None
+    found = [tree / folder / name for folder in _TREE_FOLDERS if (tree / folder / name).is_file()]
+    return _command_in_tree(tree, found[0]) if found else None
+
+
 def cache_folder() -> Path:
     """Where trees and templates are kept between runs."""
     default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dbmigrate"
