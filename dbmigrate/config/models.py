@@ -282,7 +282,7 @@ class CutoverSection(Section):
 class VerifySection(Section):
     """How both sides are compared. How old a result may be is `[gates] max_verification_age_seconds`."""
 
-    chunk_rows: int = Field(default=10_000, ge=100, le=1_000_000, description="Rows in one compared chunk.")
+    chunk_rows: int = Field(default=20_000, ge=100, le=1_000_000, description="Rows in one compared chunk.")
     workers: int = Field(default=2, ge=1, le=64, description="Chunks compared at the same time.")
 
 

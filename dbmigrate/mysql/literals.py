@@ -238,28 +238,71 @@ def join_row(parts: Sequence[str]) -> str:
 
 
 def digest_expression(columns: Sequence[Column], values: Mapping[str, str] | None = None) -> str:
-    """SQL whose value is a BIGINT UNSIGNED: 64 bits of SHA-256 over the row. Combined by BIT_XOR.
+    """SQL whose value is a BIGINT UNSIGNED: 64 bits of SHA-256 over the row. Names a row that differs.
 
     Equal rows have equal digests on every flavour, whatever charset a side keeps its text in; for the columns for
     which ``compares_by_text`` is false that cannot be, and they are to be left out. -0.0 equals 0.0, as in SQL, and
     characters that Unicode does not have (262 of Big5, none of Latin 1) equal each other.
     """
+    return f"CAST(CONV(LEFT({_hash_expression(columns, values)}, 16), 16, 10) AS UNSIGNED)"
+
+
+def range_digest_expression(columns: Sequence[Column], values: Mapping[str, str] | None = None) -> str:
+    """SQL whose value is 32 bits of the same, at three quarters of the price; XOR of them says whether ranges differ.
+
+    A differing range looks equal once in four billion (2^32): the checksum of a SHA-256 is as good as random, unlike
+    that of the row, whose XOR would not see two rows that swapped a value.
+    """
+    return f"CRC32({_hash_expression(columns, values)})"
+
+
+_FLAGS_A_NUMBER = 32
+
+
+def _hash_expression(columns: Sequence[Column], values: Mapping[str, str] | None) -> str:
+    """SHA-256 of a text that no two different rows share.
+
+    It begins with flags (which values are NULL, and are left out), and every field that follows ends by itself: a number
+    or a time at the comma, a text after as many characters as were announced, a literal at its quote. Such text costs
+    half of what literals cost (measured on MariaDB 10.11, ten columns: 1.1 us instead of 2.0; the hash 0.2).
+    """
     values = values or {}
-    parts = [_digest_part(c, values.get(c.name, quote_identifier(c.name))) for c in columns]
-    return f"CAST(CONV(LEFT(SHA2({join_row(parts)}, 256), 16), 16, 10) AS UNSIGNED)"
+    flags: list[str] = []
+    fields: list[str] = []
+    for column in columns:
+        own_flags, own_fields = _digest_parts(column, values.get(column.name, quote_identifier(column.name)))
+        flags += own_flags
+        fields += own_fields
+    numbers = [
+        " + ".join(f"{1 << bit} * ({flag})" for bit, flag in enumerate(flags[start : start + _FLAGS_A_NUMBER]))
+        for start in range(0, len(flags), _FLAGS_A_NUMBER)
+    ]
+    return f"SHA2(CONCAT_WS(',', {', '.join([*numbers, *fields])}), 256)"
 
 
-def _digest_part(column: Column, value: str) -> str:
+def _digest_parts(column: Column, value: str) -> tuple[list[str], list[str]]:
+    """Flags and fields of one column. A field is NULL only where a flag says so."""
     _require_known(column)
-    if column.data_type in _HUGE:
+    kind = column.data_type
+    if kind in _HUGE:
         # Its digest in its place: a row longer than max_allowed_packet would be NULL, and NULL goes unnoticed.
         text = value if _is_binary(column) else f"CONVERT({value} USING utf8mb4)"
-        return _or_null(f"SHA2({text}, 256)")
-    if column.data_type in _INEXACT:
-        return _double_literal(f"{value} * 1e0 + 0e0")  # MySQL prints -0.0 as -0, MariaDB as 0
-    if column.data_type in _TEXTS and not _is_binary(column):
-        return f"QUOTE(CONVERT({value} USING utf8mb4))"
-    return literal_expression(column, value)
+        return [f"{value} IS NULL"], [f"SHA2({text}, 256)"]
+    if kind in _INEXACT:
+        return [], [_double_literal(f"{value} * 1e0 + 0e0")]  # MySQL prints -0.0 as -0, MariaDB as 0
+    if kind in _EXACT_NUMBERS:
+        return [f"{value} IS NULL"], [_without_zerofill(column, value)]
+    if kind in _TEMPORALS:
+        return [f"{value} IS NULL"], [value]
+    if kind in _TEXTS and not _is_binary(column):
+        return [f"{value} IS NULL"], _announced(value)
+    if kind == "enum" and _BARE_COLUMN.fullmatch(value):
+        return [f"{value} IS NULL", f"IFNULL({value} + 0 = 0, 0)"], _announced(value)  # index 0 looks like a member ''
+    return [], [literal_expression(column, value)]
+
+
+def _announced(value: str) -> list[str]:
+    return [f"CHAR_LENGTH({value})", f"CONVERT({value} USING utf8mb4)"]
 
 
 def compares_by_text(column: Column, source: ServerVersion, target: ServerVersion) -> bool:

@@ -14,7 +14,13 @@ from dbmigrate.domain.keys import Key
 from dbmigrate.domain.routes import CarriedColumn, Route
 from dbmigrate.domain.schema import Column, ForeignKey, Table, TableName
 from dbmigrate.mysql.identifiers import quote_columns, quote_identifier, quote_table
-from dbmigrate.mysql.literals import digest_expression, key_expression, literal_expression, row_literal_expression
+from dbmigrate.mysql.literals import (
+    digest_expression,
+    key_expression,
+    literal_expression,
+    range_digest_expression,
+    row_literal_expression,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +197,11 @@ class Comparison:
         """The row digest as a BIGINT UNSIGNED expression."""
         return digest_expression(self.columns, dict(self.values))
 
+    @property
+    def range_digest(self) -> str:
+        """What a range combines by XOR, a number of 32 bits."""
+        return range_digest_expression(self.columns, dict(self.values))
+
 
 _CAST = {
     "datetime": "DATETIME({fraction})", "timestamp": "DATETIME({fraction})", "time": "TIME({fraction})",
@@ -237,9 +248,9 @@ def _key_literals(half: Comparison) -> str:
 
 
 def build_range_digest(half: Comparison, keys: KeyRange) -> str:
-    """Row count and XOR of the row digests in a range."""
+    """Row count and combined digest of a range."""
     predicate = _where(range_predicate(half.key_columns, keys), half.where)
-    return f"SELECT COUNT(*), BIT_XOR({half.digest}) FROM {quote_table(half.table.name)} WHERE {predicate}"
+    return f"SELECT COUNT(*), BIT_XOR({half.range_digest}) FROM {quote_table(half.table.name)} WHERE {predicate}"
 
 
 def build_row_digests(half: Comparison, keys: KeyRange) -> str:

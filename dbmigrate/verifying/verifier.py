@@ -6,15 +6,17 @@ and the destination's row still differed. What keeps changing is settled by the 
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor, wait
+from concurrent.futures import Executor, Future, wait
 from dataclasses import dataclass, field
 
 from dbmigrate.domain.keys import Key
 from dbmigrate.domain.routes import Route
 from dbmigrate.domain.schema import ForeignKey, TableName
 from dbmigrate.domain.steps import StepHook, no_step
+from dbmigrate.mysql.cuts import cut_table
 from dbmigrate.mysql.servers import Server
 from dbmigrate.mysql.statements import KeyRange, build_boundary_probe, build_orphan_count
 from dbmigrate.verifying.comparing import TableComparison
@@ -24,6 +26,8 @@ LOOKS = 3
 MOVING_LOOKS = 20
 """How often a row that keeps changing is looked at; then it is left to the stream and counted."""
 SUSPECTS_AT_ONCE = 500
+LEAST_CHUNKS = 2
+"""A part of a table holds at least so many chunks, as far as the estimate of its rows is right."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +66,17 @@ class Verification:
         return self.is_complete and not self.mismatches
 
 
+@dataclass
+class _TableWork:
+    """One table that is being compared in parts."""
+
+    comparison: TableComparison
+    open_parts: int
+    rows: int = 0
+
+
 class Verifier:
-    """Compares all tables of a migration.
+    """Compares all tables of a migration, large ones in up to ``parts`` parts at the same time.
 
     ``settle`` returns once everything the origin had committed before the call is on the destination (the
     stream's drain, or nothing where both sides stand still).
@@ -79,6 +92,7 @@ class Verifier:
         pair_executor: Executor,
         settle: Callable[[], None],
         chunk_rows: int,
+        parts: int = 1,
         wait_to_start: Callable[[Callable[[], bool]], None] = lambda should_stop: None,
         on_chunk: Callable[[TableName, int], None] = lambda table, rows: None,
         on_step: StepHook = no_step,
@@ -86,7 +100,7 @@ class Verifier:
         self._routes = routes
         self._origin, self._destination = origin, destination
         self._executor, self._pair_executor = executor, pair_executor
-        self._settle, self._chunk_rows = settle, chunk_rows
+        self._settle, self._chunk_rows, self._parts = settle, chunk_rows, parts
         self._wait_to_start, self._on_chunk, self._on_step = wait_to_start, on_chunk, on_step
         self._stopping = threading.Event()
         self._lock = threading.Lock()
@@ -107,7 +121,11 @@ class Verifier:
         self._result.rows += sum(skip.values())
         todo = [route for route in self._routes if route.name not in skip]
         todo.sort(key=lambda route: -route.origin.data_bytes)
-        futures = [self._executor.submit(self._verify_table, route) for route in todo]
+        futures: list[Future[None]] = []
+        for route in todo:  # the first are being compared while the others are cut
+            parts = self._cut(route)
+            work = _TableWork(TableComparison(route, self._origin, self._destination, self._pair_executor), len(parts))
+            futures += [self._executor.submit(self._verify_part, work, keys, is_first=n == 0) for n, keys in enumerate(parts)]
         wait(futures)
         for future in futures:
             future.result()
@@ -119,22 +137,44 @@ class Verifier:
         """What has been found so far."""
         return self._result
 
-    def _verify_table(self, route: Route) -> None:
-        comparison = TableComparison(route, self._origin, self._destination, self._pair_executor)
-        comparison.require_keys_find_rows()
-        lower: Key | None = None
-        rows = 0
+    def _cut(self, route: Route) -> list[KeyRange]:
+        """The table in parts that workers compare at the same time; together they hold every key there may be."""
+        wanted = min(self._parts, route.origin.estimated_rows // (LEAST_CHUNKS * self._chunk_rows))
+
+        def verb() -> list[Key]:
+            with self._origin.pool.borrow() as session:
+                return cut_table(session, route.origin, wanted)
+
+        cuts = self._origin.retry.retrying(verb, idempotent=True) if wanted > 1 else []
+        edges: list[Key | None] = [None, *cuts, None]
+        return [KeyRange(*pair) for pair in itertools.pairwise(edges)]
+
+    def _verify_part(self, work: _TableWork, keys: KeyRange, *, is_first: bool) -> None:
+        """Compare a part chunk by chunk; whoever ends the last part of a table ends the table."""
+        if self._stopping.is_set():
+            return
+        route = work.comparison.route
+        if is_first:
+            work.comparison.require_keys_find_rows()
+        lower, rows = keys.lower, 0
         while not self._stopping.is_set():
             self._wait_to_start(self._stopping.is_set)
-            upper = self._find_upper(route, lower)
-            rows += self._verify_range(comparison, KeyRange(lower, upper))
-            if upper is None:
-                orphans = self._find_orphans(route)
-                with self._lock:
-                    self._result.tables[route.name] = rows
-                    self._result.orphans += orphans
-                return
+            upper = self._find_upper(route, KeyRange(lower, keys.upper)) or keys.upper
+            rows += self._verify_range(work.comparison, KeyRange(lower, upper))
+            if upper == keys.upper:
+                break
             lower = upper
+        else:
+            return
+        with self._lock:
+            work.rows += rows
+            work.open_parts -= 1
+            if work.open_parts:
+                return
+        orphans = self._find_orphans(route)
+        with self._lock:
+            self._result.tables[route.name] = work.rows
+            self._result.orphans += orphans
 
     def _find_orphans(self, route: Route) -> list[OrphanedRows]:
         """Rows of the destination without their parents, counted again after the stream has passed."""
@@ -153,8 +193,9 @@ class Verifier:
 
         return self._destination.retry.retrying(verb, idempotent=True)
 
-    def _find_upper(self, route: Route, lower: Key | None) -> Key | None:
-        probe = build_boundary_probe(route.origin, KeyRange(lower), self._chunk_rows)
+    def _find_upper(self, route: Route, keys: KeyRange) -> Key | None:
+        """The last key of the next chunk in a range; None where the range holds less than a chunk."""
+        probe = build_boundary_probe(route.origin, keys, self._chunk_rows)
 
         def verb() -> Key | None:
             with self._origin.pool.borrow() as session:

@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 
 VERIFICATION = "verification"
 SETTLE_SECONDS = 60.0
+PARTS_A_WORKER = 4
+"""Large tables are cut into more parts than there are workers, because parts are not of one size."""
 MOST_TOUCHED_IN_PAUSE = 5_000
 MOST_NAMED = 5
 
@@ -31,7 +33,8 @@ def build_verifier(
     return Verifier(
         migration.require_routes(direction), origin=origin, destination=destination,
         executor=executors[0], pair_executor=executors[1], settle=settle,
-        chunk_rows=migration.config.verify.chunk_rows, wait_to_start=migration.throttle.wait,
+        chunk_rows=migration.config.verify.chunk_rows, parts=PARTS_A_WORKER * migration.config.verify.workers,
+        wait_to_start=migration.throttle.wait,
         on_chunk=lambda table, rows: observer.chunk_verified(), on_step=migration.around.on_step,
     )  # fmt: skip
 

@@ -120,7 +120,7 @@ def test_writes(writes: WriteCounts, verdict: Verdict, told: str) -> None:
 def test_without_mirrors_only_the_writes_themselves_count() -> None:
     """Nothing to wait for."""
     assert judge_writes(WriteCounts(), LIMITS, is_mirrored=False).has_passed
-    assert judge_writes(WriteCounts(transactions=2, failed=1), LIMITS, is_mirrored=False).verdict is FAILED
+    assert judge_writes(WriteCounts(transactions=4, failed=2), LIMITS, is_mirrored=False).verdict is FAILED
 
 
 GOOD_SHADOW = ShadowCounts(samples=100, matches=90, lag=5, moved=5, control=spread(0.01), candidate=spread(0.012))

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from dbmigrate.copying.in_flight import ChunksInFlight
 from dbmigrate.copying.sizing import FIRST_ROWS, ChunkSizer
-from dbmigrate.copying.stripes import cut_span
 from dbmigrate.domain.schema import TableName
+from dbmigrate.mysql.cuts import cut_span
 
 ORDERS, LINES = TableName("shop", "orders"), TableName("shop", "lines")
 

@@ -1,0 +1,49 @@
+"""Cutting a table's key space into parts of about the same size, for workers that each take one.
+
+Integer keys are cut by arithmetic; others by walking the key's index once.
+"""
+
+from __future__ import annotations
+
+from dbmigrate.domain.keys import Key
+from dbmigrate.domain.schema import Table
+from dbmigrate.mysql.sessions import Session
+from dbmigrate.mysql.statements import KeyRange, build_boundary_probe, build_key_span
+
+_INTEGERS = frozenset({"tinyint", "smallint", "mediumint", "int", "bigint"})
+
+
+def cut_table(session: Session, table: Table, wanted: int) -> list[Key]:
+    """Inner edges, ascending and distinct, that cut the table into at most about ``wanted`` parts."""
+    if wanted <= 1:
+        return []
+    return _cut_integers(session, table, wanted) if _is_cut_by_arithmetic(table) else _cut_index(session, table, wanted)
+
+
+def _is_cut_by_arithmetic(table: Table) -> bool:
+    return len(table.key_columns) == 1 and table.key_columns[0].data_type in _INTEGERS
+
+
+def cut_span(low: int, high: int, wanted: int) -> list[int]:
+    """Inner edges that cut ``low..high`` into at most ``wanted`` parts of equal width, ascending and distinct."""
+    width = high - low + 1
+    edges = (low + width * part // wanted - 1 for part in range(1, wanted))
+    return sorted({edge for edge in edges if low <= edge < high})
+
+
+def _cut_integers(session: Session, table: Table, wanted: int) -> list[Key]:
+    low, high = session.execute(build_key_span(table), doing=f"reading the keys of {table.name}").rows[0]
+    return [str(edge).encode() for edge in cut_span(int(low or 0), int(high or 0), wanted)]
+
+
+def _cut_index(session: Session, table: Table, wanted: int) -> list[Key]:
+    step = max(1, table.estimated_rows // wanted)
+    cuts: list[Key] = []
+    lower: Key | None = None
+    while len(cuts) < 4 * wanted:  # the estimate may be far too low; the last stripe takes what is left
+        probe = build_boundary_probe(table, KeyRange(lower), step)
+        lower = session.fetch_value(probe, doing=f"cutting {table.name}")
+        if lower is None:
+            break
+        cuts.append(lower)
+    return cuts
