@@ -94,6 +94,21 @@ def work_off_backlog(config: Path) -> dict[str, Any]:
     return _hold_lease(config, work)
 
 
+def follow(config: Path, seconds: str) -> dict[str, Any]:
+    """Stream for so many seconds."""
+
+    def work(run: Run) -> dict[str, Any]:
+        stream = run.ensure_stream(Direction.FORWARD)
+        ends = time.monotonic() + float(seconds)
+        while time.monotonic() < ends:
+            stream.require_healthy()
+            time.sleep(0.1)
+        status = stream.read_status()
+        return {"rows": status.rows_streamed, "keys": status.keys_flushed}
+
+    return _hold_lease(config, work)
+
+
 def verify(config: Path) -> dict[str, Any]:
     """Compare everything once, as the verify phase does."""
 
@@ -139,6 +154,7 @@ def read_peak_memory_mb() -> float:
 TASKS: dict[str, Callable[..., dict[str, Any]]] = {
     "move": move,
     "backlog": work_off_backlog,
+    "follow": follow,
     "verify": verify,
     "switch": switch_to_and_fro,
 }

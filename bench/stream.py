@@ -1,8 +1,8 @@
-"""How fast single-row transactions are applied: our stream against MariaDB's own single-threaded replication.
+"""How fast changes are applied: our stream against MariaDB's own replication, single-threaded and parallel.
 
-Both work off the same backlog, alternately, each to its own server with the same settings. Every update of a backlog
-touches another row, so nothing is won by changing a hot row once instead of ten times; and neither waits for the disk
-unless ``--durable``, so nothing is won by committing a thousand rows at once where replication commits one.
+All work off the same backlog, alternately, each to a server of its own with the same settings. Nobody waits for the
+disk unless ``--durable``, so nothing is won by committing a thousand rows at once where replication commits one. And
+how far behind the target is, as its readers see it, while the source takes writes at a steady rate (``--lag``).
 """
 
 from __future__ import annotations
@@ -14,155 +14,111 @@ sys.path.pop(0)  # this directory: its copy.py would hide the library's
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 import argparse
-import time
-from concurrent.futures import ThreadPoolExecutor
 
 from bench.arithmetic import Report, Spread, Target, alternate, ratios_of, significant
 from bench.harness import (
-    COLUMNS,
     SCHEMA,
     TABLE,
-    BenchError,
     build_parser,
     describe_machine,
     exiting_clearly,
     fill_table,
     finish,
     let_rest,
-    login,
     make_durable,
     relax,
     require_equal,
     require_tools,
     run_mover,
-    run_peer,
     running_servers,
     say,
     write_config,
-    write_login_file,
 )
-from dbmigrate.throwaway.local_servers import LocalServer
+from bench.lag import measure_lag
+from bench.mixes import MIXES, create_procedures, make_backlog
+from bench.replication import replicate, start_replica
 
-OURS, NATIVE = "ours", "native replication"
-WRITERS = 4
-REPLICA_SECONDS = 600
-UPDATES_OF_TEN = 6
+OURS, NATIVE, PARALLEL = "ours", "native", "native parallel"
+PARALLEL_THREADS = 4
+LIMITS = {"single": 3.0}
+"""Least multiple of the rows per second of single-threaded replication; 1.0 for every other mix."""
+MOST_LAG_MS = 100.0
 MOST_MEMORY_MB = 500
-
-# Statements of a procedure commit one by one in autocommit: as fast as a server can be written to.
-_WRITE = f"""CREATE PROCEDURE bench.write_some(IN first_id INT, IN step INT, IN amount INT)
-BEGIN
-  DECLARE i INT DEFAULT 0;
-  WHILE i < amount DO
-    IF MOD(i, 10) < {UPDATES_OF_TEN} THEN
-      UPDATE {SCHEMA}.{TABLE} SET quantity = quantity + 1, note = CONCAT('changed ', i), status = 1 + MOD(i, 4)
-        WHERE id = first_id + i * step;
-    ELSE
-      INSERT INTO {SCHEMA}.{TABLE} ({COLUMNS}) VALUES (i, MD5(i), 1 + MOD(i, 4), 1, i / 100, i / 7,
-        'new order', NOW(6), NOW(3));
-    END IF;
-    SET i = i + 1;
-  END WHILE;
-END"""
-
-
-def make_backlog(source: LocalServer, changes: int) -> float:
-    """Let concurrent clients commit so many single-row transactions; returns the seconds it took."""
-    each = changes // WRITERS
-    relax(source)
-
-    def write(number: int) -> None:
-        with source.connect() as connection, connection.cursor() as cursor:
-            cursor.execute("SET sql_mode = ''")
-            cursor.execute(f"CALL bench.write_some({number + 1}, {WRITERS}, {each})")
-
-    began = time.monotonic()
-    with ThreadPoolExecutor(WRITERS) as executor:
-        list(executor.map(write, range(WRITERS)))
-    make_durable(source)
-    return time.monotonic() - began
-
-
-def start_replica(source: LocalServer, replica: LocalServer) -> None:
-    """Give the replica the source's rows and point it at the source; it does not run yet."""
-    dump = ["mariadb-dump", f"--defaults-extra-file={write_login_file(source)}", *login(source)]
-    load = ["mariadb", f"--defaults-extra-file={write_login_file(replica)}", *login(replica)]
-    options = "--single-transaction --master-data=1 --databases " + SCHEMA
-    file, position = source.execute("SHOW MASTER STATUS")[0][:2]
-    run_peer(["bash", "-o", "pipefail", "-c", f"{' '.join(dump)} {options} | {' '.join(load)}"])
-    replica.execute(
-        "SET GLOBAL slave_parallel_threads = 0",
-        f"CHANGE MASTER TO MASTER_HOST='{source.host}', MASTER_PORT={source.port}, MASTER_USER='{source.user}', "
-        f"MASTER_PASSWORD='{source.password}', MASTER_LOG_FILE='{file}', MASTER_LOG_POS={position}, "
-        "MASTER_USE_GTID=no",
-    )
-
-
-def replicate(source: LocalServer, replica: LocalServer) -> float:
-    """Seconds that the server's own replication takes for everything the source has logged by now."""
-    file, position = source.execute("SHOW MASTER STATUS")[0][:2]
-    began = time.monotonic()
-    replica.execute("START SLAVE")
-    reached = replica.execute(f"SELECT MASTER_POS_WAIT('{file}', {position}, {REPLICA_SECONDS})")[0][0]
-    seconds = time.monotonic() - began
-    replica.execute("STOP SLAVE")
-    if reached is None or reached < 0:
-        raise BenchError(f"the replica did not get there: {_read_slave_error(replica)}")
-    return seconds
-
-
-def _read_slave_error(replica: LocalServer) -> str:
-    with replica.connect() as connection, connection.cursor() as cursor:
-        cursor.execute("SHOW SLAVE STATUS")
-        names = [column[0] for column in cursor.description or ()]
-        status = dict(zip(names, cursor.fetchone() or (), strict=False))
-    return str(status.get("Last_Error") or status.get("Last_IO_Error") or "no error, too slow")
 
 
 def measure(options: argparse.Namespace) -> Report:
-    """The whole benchmark."""
+    """Every mix that was asked for."""
     require_tools("mariadb-dump", "mariadb")
-    changes = options.changes or (50_000 if options.quick else 200_000)
-    repeats = options.repeats or (2 if options.quick else 5)
-    seconds: dict[str, list[float]] = {OURS: [], NATIVE: [], "making the backlog": []}
-    details: dict[str, list[float]] = {"our_rows_streamed": [], "our_keys_flushed": [], "our_cpu_seconds": []}
+    changes = options.changes or (40_000 if options.quick else 120_000)
+    repeats = options.repeats or (1 if options.quick else 5)
+    mixes = [MIXES[name] for name in options.mix or MIXES]
+    ratios: dict[str, Spread] = {}
+    seconds: dict[str, list[float]] = {}
+    targets: dict[str, Target] = {}
+    details: dict[str, dict[str, list[float]]] = {}
     with running_servers(
-        "source", "target", "replica", gtid_strict_mode="OFF", replicate_wild_ignore_table="\\_dbmigrate.%"
+        "source", "target", "replica", "parallel", gtid_strict_mode="OFF", replicate_wild_ignore_table="\\_dbmigrate.%"
     ) as servers:
-        source, target, replica = servers
+        source, target, replica, parallel = servers
         machine = describe_machine(source)
         fill_table(source, max(changes, 100_000))
-        source.execute("CREATE DATABASE bench", _WRITE)
-        say("copying to both targets")
-        relax(target, replica)
+        create_procedures(source)
+        say("copying to all targets")
+        relax(target, replica, parallel)
         config = write_config(source, target)
         run_mover(config, source, target, "move", "copy")
         start_replica(source, replica)
+        start_replica(source, parallel, threads=PARALLEL_THREADS)
         if options.durable:
-            make_durable(target, replica)
-        for _, contender in alternate((OURS, NATIVE), repeats):
-            if len(seconds[OURS]) == len(seconds[NATIVE]):
-                say(f"{changes:,} single-row transactions")
-                seconds["making the backlog"].append(make_backlog(source, changes))
-                let_rest(source, target, replica)
-            if contender == OURS:
-                figures = run_mover(config, source, target, "backlog")
-                seconds[OURS].append(figures["drain_seconds"])
-                details["our_rows_streamed"].append(figures["rows"])
-                details["our_keys_flushed"].append(figures["keys"])
-                details["our_cpu_seconds"].append(significant(figures["drain_cpu_seconds"]))
-            else:
-                seconds[NATIVE].append(replicate(source, replica))
-            say(f"{contender}: {seconds[contender][-1]:.2f} s, {changes / seconds[contender][-1]:,.0f} rows/s")
-        require_equal(servers)
-    rates = {name: [changes / value for value in seconds[name]] for name in (OURS, NATIVE)}
-    name = f"{OURS} / {NATIVE} (rows/s)"
+            make_durable(target, replica, parallel)
+        for mix in mixes:
+            taken: dict[str, list[float]] = {OURS: [], NATIVE: [], PARALLEL: []}
+            figures: list[dict[str, float]] = []
+            made: list[float] = []
+            for round_number, contender in alternate((OURS, NATIVE, PARALLEL), repeats):
+                if len(made) == round_number:
+                    say(f"{changes:,} changes: {mix.says}")
+                    made.append(make_backlog(source, mix, changes))
+                    let_rest(*servers)
+                if contender == OURS:
+                    figures.append(run_mover(config, source, target, "backlog"))
+                    taken[OURS].append(figures[-1]["drain_seconds"])
+                else:
+                    taken[contender].append(replicate(source, replica if contender == NATIVE else parallel))
+                say(f"{contender}: {taken[contender][-1]:.2f} s, {changes / taken[contender][-1]:,.0f} rows/s")
+            require_equal(servers)
+            for peer in (NATIVE, PARALLEL):
+                ratios[f"{mix.name}: {OURS} / {peer} (rows/s)"] = ratios_of(taken[peer], taken[OURS])
+            targets[f"{mix.name}: {OURS} / {NATIVE} (rows/s)"] = Target(LIMITS.get(mix.name, 1.0), is_upper=False)
+            seconds |= {f"{mix.name}: {name}": values for name, values in taken.items()}
+            details[mix.name] = {
+                "rows_per_second": [round(changes / value) for value in taken[OURS]],
+                "keys_flushed": [f["keys"] for f in figures],
+                "our_cpu_seconds": [significant(f["drain_cpu_seconds"]) for f in figures],
+                "seconds_to_make": [significant(value) for value in made],
+            }
     return Report(
-        "stream", "quick" if options.quick else "full", machine, {name: ratios_of(rates[OURS], rates[NATIVE])},
-        seconds, targets={name: Target(2.0, is_upper=False)},
+        "stream", "quick" if options.quick else "full", machine, ratios, seconds, targets,
+        details={"changes": changes, "durability": "every commit on disk" if options.durable else "relaxed", "mixes": details},
+    )  # fmt: skip
+
+
+def measure_behind(options: argparse.Namespace) -> Report:
+    """The lag at a steady rate, every commit of both servers on disk."""
+    rows = 50_000 if options.quick else 200_000
+    with running_servers("source", "target") as (source, target):
+        machine = describe_machine(source)
+        fill_table(source, rows)
+        config = write_config(source, target)
+        found = measure_lag(config, source, target, rate=options.lag, seconds=8.0 if options.quick else 30.0, rows=rows)
+    name = f"lag p99 at {options.lag:g} writes/s / {MOST_LAG_MS:g} ms"
+    return Report(
+        "lag", "quick" if options.quick else "full", machine, {name: Spread.of([found.p99_ms / MOST_LAG_MS])},
+        {"lag": [value / 1000 for value in (found.p50_ms, found.p99_ms, found.max_ms)]},
+        targets={name: Target(1.0, is_upper=True)},
         details={
-            "changes": changes, "durability": "every commit on disk" if options.durable else "relaxed",
-            "rows_per_second": {name: [round(rate) for rate in found] for name, found in rates.items()}, **details,
+            "lag_ms": {"p50": found.p50_ms, "p99": found.p99_ms, "max": found.max_ms}, "samples": found.samples,
+            "writes_per_second_asked": options.lag, "writes_per_second": found.writes_per_second,
         },
     )  # fmt: skip
 
@@ -204,8 +160,10 @@ def measure_memory(millions: int) -> Report:
 
 def main() -> None:
     """The command line."""
-    parser = build_parser("Work off a backlog of single-row transactions: our stream and native replication.")
-    parser.add_argument("--changes", type=int, default=0, help="transactions in a backlog")
+    parser = build_parser("Work off backlogs of changes: our stream and native replication, single-threaded and parallel.")
+    parser.add_argument("--mix", action="append", choices=sorted(MIXES), help="only this one; may be repeated")
+    parser.add_argument("--lag", type=float, metavar="RATE", help="only the lag, at so many writes per second")
+    parser.add_argument("--changes", type=int, default=0, help="changed rows in a backlog")
     parser.add_argument("--repeats", type=int, default=0, help="backlogs")
     parser.add_argument(
         "--durable",
@@ -218,7 +176,10 @@ def main() -> None:
     )
     options = parser.parse_args()
     with exiting_clearly():
-        report = measure_memory(options.memory) if options.memory else measure(options)
+        if options.lag:
+            report = measure_behind(options)
+        else:
+            report = measure_memory(options.memory) if options.memory else measure(options)
         finish(report, as_json=options.json)
 
 

@@ -187,10 +187,11 @@ class Copier:
         self._on_step("copy.chunk.read")
         done = replace(stripe, cursor=upper, rows=stripe.rows + rows.count, is_done=upper == stripe.upper)
         with self._destination.pool.borrow() as session, self._tenure.transaction(session):
+            most = self._destination.max_packet_bytes
             if plan:
-                load_rows(session, route, rows, plan)
+                load_rows(session, route, rows, plan, max_packet_bytes=most)
             else:
-                write_rows(session, route, rows, max_packet_bytes=self._destination.max_packet_bytes)
+                write_rows(session, route, rows, max_packet_bytes=most)
             self._on_step("copy.chunk.written")
             session.execute(build_cursor_save(self._store.migration_id, done), doing="saving a cursor")
         self._on_step("copy.chunk.committed")

@@ -89,14 +89,17 @@ def write_rows(
     _require_all(result, route, rows)
 
 
-def load_rows(session: Session, route: Route, rows: RowLiterals, plan: LoadPlan) -> None:
-    """Like ``write_rows``, by LOAD DATA LOCAL. No size limit: the server takes the text in pieces.
+def load_rows(session: Session, route: Route, rows: RowLiterals, plan: LoadPlan, *, max_packet_bytes: int) -> None:
+    """Like ``write_rows``, by LOAD DATA LOCAL.
 
     Raises:
+        ResultCutError: they exceed the packet. The load would not mind, but a row that does could not be read again.
         FatalError: the server warned, or wrote another number of rows than were read.
     """
     if not rows.count:
         return
+    if len(rows.text) + 16 > max_packet_bytes:
+        raise ResultCutError(f"loading rows of {route.destination.name}")
     doing = f"loading rows of {route.destination.name}"
     result = session.load(plan.statement, (rows.text, b","), doing=doing)
     session.require_no_warnings(result, doing=doing)
