@@ -218,29 +218,43 @@ def _cast(column: Column, sql: str) -> str:
     return f"CAST({sql} AS {filled})"
 
 
-def _comparable(carried: CarriedColumn) -> tuple[Column, str]:
-    """Like ``type_of_value``, with a cast where origin and destination print equal values differently."""
+def _halves(carried: CarriedColumn) -> tuple[tuple[Column, str], tuple[Column, str]]:
+    """How either side computes what is compared: a column that decides by its type, and SQL for the value.
+
+    Both halves decide alike, but for the charset, which is each side's own. Where origin and destination print equal
+    values differently the origin's is cast, and members that both sides number alike are compared by number.
+    """
     column, sql = type_of_value(carried)
     origin, destination = carried.origin, carried.destination
+    there = quote_identifier(column.name)
     shape = ("data_type", "fraction_digits", "precision", "scale")
-    if origin is not None and all(getattr(origin, name) == getattr(destination, name) for name in shape):
-        return column, sql
-    return replace(destination, name=column.name), _cast(destination, sql)
+    is_alike = origin is not None and all(getattr(origin, name) == getattr(destination, name) for name in shape)
+    if not is_alike:
+        column, sql = replace(destination, name=column.name), _cast(destination, sql)
+    elif origin is not None and origin.members and origin.members == destination.members:
+        column = replace(column, data_type="bigint", column_type="bigint unsigned", charset=None, members=())
+        sql, there = f"({sql} | 0)", f"({there} | 0)"
+    may_be_null = carried.expression is not None or origin is None or origin.is_nullable or destination.is_nullable
+    column = replace(column, is_nullable=may_be_null)
+    if column.charset is None:
+        return (column, sql), (column, there)
+    own = origin.charset if origin is not None and carried.expression is None else None
+    return (replace(column, charset=own), sql), (replace(column, charset=destination.charset), there)
 
 
 def compare_origin(route: Route, columns: Sequence[CarriedColumn]) -> Comparison:
     """The origin's half, over these columns of the route."""
-    typed = [_comparable(carried) for carried in columns]
+    halves = [_halves(carried)[0] for carried in columns]
     names = tuple(column.name for column in route.origin.key_columns)
-    values = tuple((column.name, sql) for column, sql in typed)
-    return Comparison(route.origin, names, tuple(column for column, _ in typed), values, route.where)
+    values = tuple((column.name, sql) for column, sql in halves)
+    return Comparison(route.origin, names, tuple(column for column, _ in halves), values, route.where)
 
 
 def compare_destination(route: Route, columns: Sequence[CarriedColumn]) -> Comparison:
-    """The destination's half; literals take the type that the origin's half takes."""
-    typed = [_comparable(carried)[0] for carried in columns]
-    values = tuple((column.name, quote_identifier(column.name)) for column in typed)
-    return Comparison(route.destination, route.destination_key, tuple(typed), values, None)
+    """The destination's half."""
+    halves = [_halves(carried)[1] for carried in columns]
+    values = tuple((column.name, sql) for column, sql in halves)
+    return Comparison(route.destination, route.destination_key, tuple(column for column, _ in halves), values, None)
 
 
 def _key_literals(half: Comparison) -> str:
