@@ -114,7 +114,7 @@ def require_tools(*names: str) -> None:
     missing = [name for name in names if shutil.which(name) is None]
     if missing:
         raise BenchError(
-            f"{', '.join(missing)} not found: apt-get install mydumper mariadb-client mariadb-server",
+            f"{', '.join(missing)} not found: apt-get install mydumper mariadb-client mariadb-server percona-toolkit",
             exit_code=MISSING_PEER,
         )
 
