@@ -173,13 +173,13 @@ class _Gathered:
         self._targets[f"{name}: {OURS} / {MYDUMPER}"] = Target(LIMITS.get(shape, 1.0), is_upper=True)
         self._seconds |= {f"{name}: {contender}": values for contender, values in seconds.items()}
         shares = f"{name}: our CPU / servers' CPU"
-        self._ratios[shares] = Spread.of([f.get("cpu_share", 0.0) for f in figures])
+        self._ratios[shares] = Spread.of([f["cpu_share"] for f in figures])
         self._targets[shares] = Target(MOST_CPU_SHARE, is_upper=True)
         self._shapes[shape] = {
             "rows": rows, "data_mb": round(size_bytes / 1e6),
             "our_rows_per_second": [round(rows / taken) for taken in seconds[OURS]],
             "our_cpu_seconds": [significant(f["cpu_seconds"]) for f in figures],
-            "server_cpu_seconds": [significant(f.get("server_cpu_seconds", 0.0)) for f in figures],
+            "server_cpu_seconds": [significant(f["server_cpu_seconds"]) for f in figures],
             "our_peak_memory_mb": [round(f["peak_memory_mb"]) for f in figures],
         }  # fmt: skip
 

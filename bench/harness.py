@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.arithmetic import Report
+from bench.processes import read_cpu_seconds
 from dbmigrate.domain.errors import DbmigrateError
 from dbmigrate.domain.flavours import Flavour
 from dbmigrate.throwaway.local_servers import LocalServer
@@ -123,11 +125,21 @@ def describe_machine(server: LocalServer) -> dict[str, Any]:
     """What the figures were measured on."""
     pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
     return {
+        "cpu": _read_cpu_model(),
         "cpus": os.cpu_count(),
         "memory_gb": round(pages * size / 1024**3, 1),
+        "kernel": platform.release(),
         "server": server.execute("SELECT VERSION()")[0][0],
         "load_before": round(os.getloadavg()[0], 2),
     }
+
+
+def _read_cpu_model() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or "unknown"
 
 
 # --- servers and data -------------------------------------------------------------------------------------------
@@ -246,8 +258,14 @@ def start_mover(config: Path, source: LocalServer, target: LocalServer, *task: s
 
 
 def run_mover(config: Path, source: LocalServer, target: LocalServer, *task: str) -> dict[str, Any]:
-    """Like ``start_mover``, but wait for its figures."""
-    return collect(start_mover(config, source, target, *task))
+    """Like ``start_mover``, but wait for its figures; with them ``server_cpu_seconds``, what both servers used meanwhile,
+    and ``cpu_share``, our own CPU time (start of the program included) as a share of it."""
+    pids = [server.pid for server in (source, target) if server.pid]
+    before = read_cpu_seconds(pids)
+    figures = collect(start_mover(config, source, target, *task))
+    figures["server_cpu_seconds"] = read_cpu_seconds(pids) - before
+    figures["cpu_share"] = figures["cpu_seconds"] / max(figures["server_cpu_seconds"], 0.01)
+    return figures
 
 
 def collect(mover: subprocess.Popen[str], *, timeout_seconds: float = CHILD_SECONDS) -> dict[str, Any]:
