@@ -188,6 +188,13 @@ class ThrottleSection(Section):
     max_rows_per_second: int | None = Field(
         default=None, ge=1, description="Upper bound of rows copied, over all workers.", examples=[20000]
     )
+    max_source_write_ms: float | None = Field(
+        default=None,
+        gt=0,
+        description="Chunks start further apart while small writes on the source take longer than this (of the commits of "
+        "the last two seconds, all but the slowest twentieth).",
+        examples=[10.0],
+    )
 
     def is_open(self, at: datetime) -> bool:
         """Whether rows may be copied at the aware time ``at``."""

@@ -8,7 +8,7 @@ delivered before it is visible. One commit serves every thread that asked before
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable
 
 from dbmigrate.domain.keys import Key
@@ -25,6 +25,9 @@ CREATE_HEARTBEAT = (
     "migration_id VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL, beat BIGINT NOT NULL, "
     "beaten_at DATETIME(6) NOT NULL, PRIMARY KEY (migration_id, beat)) ENGINE=InnoDB"
 )
+
+_KEPT_COMMITS = 500
+COMMIT_WINDOW_SECONDS = 2.0
 
 
 def parse_beat(key: Key, migration_id: str) -> int | None:
@@ -48,6 +51,7 @@ class Heartbeat:
         self._running = False
         self._beat = 0
         self._beaten_at: OrderedDict[int, float] = OrderedDict()
+        self._commits: deque[tuple[float, float]] = deque(maxlen=_KEPT_COMMITS)
 
     def ensure_row(self) -> None:
         """Create this migration's row if it is not there."""
@@ -89,8 +93,10 @@ class Heartbeat:
     def _commit_beat(self) -> int:
         began = self._clock()
         beat = int(self._pool.call(self._update))
+        ended = self._clock()
         with self._condition:
             self._beaten_at[beat] = began
+            self._commits.append((ended, ended - began))
             while len(self._beaten_at) > 10_000:
                 self._beaten_at.popitem(last=False)
         return beat
@@ -102,6 +108,15 @@ class Heartbeat:
             doing="heartbeat",
         )
         return session.read_insert_id()
+
+    def measure_commit_seconds(self) -> float:
+        """How long small writes take on this server now: all but the slowest twentieth of the beats of the last two
+        seconds, of which one is committed for the purpose."""
+        self.pass_barrier()
+        with self._condition:
+            since = self._clock() - COMMIT_WINDOW_SECONDS
+            recent = sorted(seconds for at, seconds in self._commits if at >= since)
+        return recent[(len(recent) * 19 - 1) // 20] if recent else 0.0
 
     def lag_seconds(self, reached: int) -> float:
         """How far behind a stream is that has worked off everything up to beat ``reached``.

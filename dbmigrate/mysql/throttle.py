@@ -13,6 +13,10 @@ from typing import Protocol
 
 from dbmigrate.domain.errors import DbmigrateError
 
+LEAST_GAP_SECONDS = 0.05
+MOST_GAP_SECONDS = 8.0
+"""Between the starts of two chunks. The copy never stops altogether: it would not be seen that it may go on."""
+
 
 class Limits(Protocol):
     """What the operator allows; ``config.ThrottleSection`` is one."""
@@ -23,6 +27,8 @@ class Limits(Protocol):
     def max_replica_lag_seconds(self) -> float | None: ...
     @property
     def max_rows_per_second(self) -> int | None: ...
+    @property
+    def max_source_write_ms(self) -> float | None: ...
     def is_open(self, at: datetime) -> bool:
         """Whether work is allowed at this time."""
 
@@ -31,7 +37,8 @@ class Throttle:
     """Decides before every chunk whether it may start. Thread-safe.
 
     ``load_readings`` give the number of running threads of each server, ``lag_readings`` the lag in seconds of
-    each watched replica; readings are cached for half a second.
+    each watched replica, ``measure_write`` the seconds that a small write takes on the source; readings are cached for
+    half a second. While writes take too long, chunks start ever further apart; where they do not, ever closer again.
     """
 
     def __init__(
@@ -40,6 +47,7 @@ class Throttle:
         *,
         load_readings: Sequence[Callable[[], int]],
         lag_readings: Sequence[Callable[[], float]] = (),
+        measure_write: Callable[[], float] | None = None,
         clock: Callable[[], float],
         now: Callable[[], datetime],
         sleep: Callable[[float], object],
@@ -47,6 +55,8 @@ class Throttle:
         self._limits = limits
         self._load_readings = load_readings
         self._lag_readings = lag_readings
+        self._measure_write = measure_write
+        self._gap_seconds = 0.0
         self._clock = clock
         self._now = now
         self._sleep = sleep
@@ -83,15 +93,29 @@ class Throttle:
                 self._checked_at, self._reason = now, self._find_reason()
             if self.is_paused or self._reason:
                 return 0.25
+            if self._may_start_at <= now and self._gap_seconds:
+                self._may_start_at = now + self._gap_seconds
+                return 0.0
             return self._may_start_at - now
 
     def _find_reason(self) -> str:
         if not self._limits.is_open(self._now()):
             return "outside the allowed time windows"
         try:
+            self._adapt_gap()
             return self._find_load() or self._find_lag()
         except DbmigrateError as fault:
             return f"the load cannot be read: {fault.message}"
+
+    def _adapt_gap(self) -> None:
+        """Twice as far apart at each look while writes on the source take too long, a quarter closer otherwise."""
+        limit = self._limits.max_source_write_ms
+        if limit is None or self._measure_write is None:
+            return
+        if self._measure_write() * 1000 > limit:
+            self._gap_seconds = min(MOST_GAP_SECONDS, max(LEAST_GAP_SECONDS, self._gap_seconds * 2))
+        else:
+            self._gap_seconds = self._gap_seconds * 0.75 if self._gap_seconds > LEAST_GAP_SECONDS else 0.0
 
     def _find_load(self) -> str:
         limit = self._limits.max_threads_running

@@ -82,6 +82,7 @@ class Migration:
         return Throttle(
             self.config.throttle,
             load_readings=[lambda pool=pool: read_threads_running(pool) for pool in pools],  # type: ignore[misc]
+            measure_write=self.servers[Side.SOURCE].heartbeat.measure_commit_seconds,
             clock=self.around.clock, now=self.around.now, sleep=self.stopping.wait,
         )  # fmt: skip
 

@@ -1,0 +1,183 @@
+"""What a copy costs the application: the latency of its writes on the source with and without a copy, and whether the
+throttle on their latency holds the limit it is given.
+
+On a machine of two cores or more the source and its application get the first core, everything else the rest: a target
+is another machine. Single-row updates, every commit on disk, by clients in a process of their own.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+sys.path.pop(0)  # this directory: its copy.py would hide the library's
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+import argparse
+import multiprocessing
+import threading
+import time
+from multiprocessing.synchronize import Event
+from pathlib import Path
+from typing import Any
+
+import pymysql
+
+from bench.arithmetic import Report, Spread, Target, percentile
+from bench.harness import (
+    SCHEMA,
+    TABLE,
+    build_parser,
+    collect,
+    describe_machine,
+    drop_everything,
+    exiting_clearly,
+    finish,
+    let_rest,
+    reset_binlog,
+    running_servers,
+    say,
+    start_mover,
+    write_config,
+)
+from bench.shapes import SHAPES, fill_shape
+from dbmigrate.throwaway.local_servers import LocalServer
+
+MOST_RATIO = 1.3
+CLIENTS = 4
+LIMIT_FACTOR = 3.0
+"""The stated limit, as a multiple of the p95 without a copy."""
+LEAST_SAMPLES = 100
+
+
+def measure(options: argparse.Namespace) -> Report:
+    """Alternating: without a copy, with one, with one that is throttled."""
+    rows = options.rows or (150_000 if options.quick else 1_000_000)
+    repeats = options.repeats or (1 if options.quick else 5)
+    alone_seconds = 3.0 if options.quick else 10.0
+    latencies: dict[str, list[dict[str, float]]] = {"alone": [], "copy": [], "throttled": []}
+    copy_seconds: dict[str, list[float]] = {"copy": [], "throttled": []}
+    limit = 0.0
+    with running_servers("source", "target") as (source, target):
+        machine = describe_machine(source)
+        fill_shape(source, SHAPES["shop"], rows)
+        is_pinned = _pin([source.pid], first=True) and _pin([target.pid], first=False)
+        for _ in range(repeats):
+            alone = run_load(source, options.rate, rows, seconds=alone_seconds)
+            latencies["alone"].append(alone)
+            limit = limit or round(alone["p95"] * LIMIT_FACTOR, 2)
+            for name, more in (("copy", ""), ("throttled", f"[throttle]\nmax_source_write_ms = {limit}\n")):
+                config = write_config(source, target, more=more)
+                found, seconds = _copy_under_load(config, source, target, options.rate, rows)
+                latencies[name].append(found)
+                copy_seconds[name].append(seconds)
+                say(f"{name}: p99 {found['p99']:.2f} ms, {seconds:.1f} s; alone {alone['p99']:.2f} ms; limit {limit} ms")
+    pairs = list(zip(latencies["alone"], latencies["copy"], strict=True))
+    ratios = {
+        "p50 of writes: during a copy / without": Spread.of([b["p50"] / a["p50"] for a, b in pairs]),
+        "p99 of writes: during a copy / without": Spread.of([b["p99"] / a["p99"] for a, b in pairs]),
+        "p95 of writes during a throttled copy / stated limit": Spread.of([f["p95"] / limit for f in latencies["throttled"]]),
+        "time of the copy: throttled / not": Spread.of(
+            [b / a for a, b in zip(copy_seconds["copy"], copy_seconds["throttled"], strict=True)]
+        ),
+    }
+    return Report(
+        "impact", "quick" if options.quick else "full", machine, ratios, copy_seconds,
+        targets={
+            "p99 of writes: during a copy / without": Target(MOST_RATIO, is_upper=True),
+            "p95 of writes during a throttled copy / stated limit": Target(1.0, is_upper=True),
+        },
+        details={
+            "rows": rows, "writes_per_second_asked": options.rate, "stated_limit_ms": limit,
+            "source_has_a_core_of_its_own": is_pinned, "write_latency_ms": latencies,
+        },
+    )  # fmt: skip
+
+
+def _copy_under_load(
+    config: Path, source: LocalServer, target: LocalServer, rate: float, rows: int
+) -> tuple[dict[str, float], float]:
+    mover = start_mover(config, source, target, "move", "copy")
+    _pin([mover.pid], first=False)
+    found = run_load(source, rate, rows, until=mover)
+    figures = collect(mover)
+    drop_everything(source, schemas=["_dbmigrate"])
+    drop_everything(target, schemas=["_dbmigrate", SCHEMA])
+    reset_binlog(target)
+    let_rest(source, target)
+    return found, float(figures["phases"]["copy"])
+
+
+def run_load(
+    source: LocalServer, rate: float, rows: int, *, seconds: float = 0.0, until: Any = None
+) -> dict[str, float]:
+    """Write for so long, or until a process has ended; the latencies in milliseconds, and the rate that was reached."""
+    context = multiprocessing.get_context("spawn")
+    stop, answers = context.Event(), context.Queue()
+    where = {"host": source.host, "port": source.port, "user": source.user, "password": source.password}
+    writers = context.Process(target=write_and_time, args=(where, rate, rows, stop, answers), daemon=True)
+    writers.start()
+    ends = time.monotonic() + seconds
+    while (until.poll() is None) if until else (time.monotonic() < ends):
+        time.sleep(0.02)
+    stop.set()
+    timed, took = answers.get(timeout=60)
+    writers.join(30)
+    if len(timed) < LEAST_SAMPLES:
+        raise ValueError(f"only {len(timed)} writes: the copy is too short, take more --rows")
+    return {
+        "p50": round(percentile(timed, 0.5), 3), "p95": round(percentile(timed, 0.95), 3), "p99": round(percentile(timed, 0.99), 3),
+        "max": round(max(timed), 2), "writes_per_second": round(len(timed) / took),
+    }  # fmt: skip
+
+
+def write_and_time(where: dict[str, Any], rate: float, rows: int, stop: Event, answers: Any) -> None:
+    """Single-row updates at this rate by several clients on the first core, until told to stop."""
+    _pin([os.getpid()], first=True)
+    timed: list[float] = []
+
+    def write(number: int) -> None:
+        with pymysql.connect(**where, autocommit=True) as connection, connection.cursor() as cursor:
+            due, turn = time.monotonic(), 0
+            while not stop.is_set():
+                row = 1 + (number * 7919 + turn * 104729) % rows
+                began = time.monotonic()
+                cursor.execute(f"UPDATE {SCHEMA}.{TABLE} SET quantity = quantity + 1 WHERE id = {row}")
+                timed.append(1000 * (time.monotonic() - began))
+                turn += 1
+                due = max(due + CLIENTS / rate, time.monotonic() - 0.1)
+                time.sleep(max(0.0, due - time.monotonic()))
+
+    began = time.monotonic()
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(CLIENTS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    answers.put((timed, time.monotonic() - began))
+
+
+def _pin(pids: list[int | None], *, first: bool) -> bool:
+    """Put every thread of these processes on the first core, or on all others. False where there is only one."""
+    cores = sorted(os.sched_getaffinity(0) | set(range(os.cpu_count() or 1)))
+    if len(cores) < 2:
+        return False
+    for pid in pids:
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            os.sched_setaffinity(int(thread.name), cores[:1] if first else cores[1:])
+    return True
+
+
+def main() -> None:
+    """The command line."""
+    parser = build_parser("The latency of the application's writes on the source while it is copied.")
+    parser.add_argument("--rate", type=float, default=300.0, help="writes per second of all clients")
+    parser.add_argument("--rows", type=int, default=0, help="size of the table")
+    parser.add_argument("--repeats", type=int, default=0, help="alternating runs of each")
+    options = parser.parse_args()
+    with exiting_clearly():
+        finish(measure(options), as_json=options.json)
+
+
+if __name__ == "__main__":
+    main()

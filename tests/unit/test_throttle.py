@@ -1,0 +1,73 @@
+"""The throttle's arithmetic, on a clock of its own."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from dbmigrate.config import ThrottleSection
+from dbmigrate.mysql.throttle import LEAST_GAP_SECONDS, MOST_GAP_SECONDS, Throttle
+
+
+@dataclass
+class World:
+    """A clock that moves only by sleeping, and a source whose small writes take as long as they are told to."""
+
+    limit_ms: float | None
+    write_ms: float = 1.0
+    now: float = 100.0
+    looks: int = 0
+    starts: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.throttle = Throttle(
+            ThrottleSection(max_source_write_ms=self.limit_ms), load_readings=[], measure_write=self.measure,
+            clock=lambda: self.now, now=lambda: datetime.now(UTC), sleep=self.sleep,
+        )  # fmt: skip
+
+    def measure(self) -> float:
+        self.looks += 1
+        return self.write_ms / 1000
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+    def run_chunks(self, count: int, *, chunk_seconds: float = 0.1) -> list[float]:
+        """Seconds between the starts of so many chunks, one after the other."""
+        for _ in range(count):
+            self.throttle.wait(lambda: False)
+            self.starts.append(self.now)
+            self.now += chunk_seconds
+        last = self.starts[-count:]
+        return [later - earlier for earlier, later in itertools.pairwise(last)]
+
+
+def test_without_a_limit_nothing_is_measured_and_nothing_waits() -> None:
+    world = World(None, write_ms=1000.0)
+    assert max(world.run_chunks(20)) < 0.11
+    assert world.looks == 0
+
+
+def test_chunks_move_apart_while_writes_take_too_long_and_never_stop() -> None:
+    world = World(10.0, write_ms=11.0)
+    gaps = world.run_chunks(60)
+    assert gaps[-1] > 10 * gaps[0]
+    assert max(gaps) <= MOST_GAP_SECONDS + 0.5
+
+
+def test_chunks_move_together_again_when_writes_are_fast() -> None:
+    world = World(10.0, write_ms=11.0)
+    world.run_chunks(30)
+    world.write_ms = 9.0
+    gaps = world.run_chunks(60)
+    assert gaps == sorted(gaps, reverse=True) or gaps[-1] < gaps[0]
+    assert gaps[-1] < 0.1 + LEAST_GAP_SECONDS
+
+
+def test_workers_share_one_gap() -> None:
+    """The limit is the source's: more workers do not start more often."""
+    world = World(10.0, write_ms=11.0)
+    world.run_chunks(30)
+    starts = world.run_chunks(10, chunk_seconds=0.0)
+    assert min(starts) > 1.0
