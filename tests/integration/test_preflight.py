@@ -54,6 +54,9 @@ CASES = (
          source=["CREATE TABLE orders (id INT PRIMARY KEY) ENGINE=MyISAM"]),
     Case("a memory table", "engines", Severity.OBSTACLE, "MEMORY",
          source=["CREATE TABLE orders (id INT PRIMARY KEY) ENGINE=MEMORY"]),
+    Case("loads that queue up", "speed", Severity.NOTE, "one LOAD DATA at a time", place="target",
+         remedy="innodb_autoinc_lock_mode = 2",
+         source=["CREATE TABLE orders (id INT AUTO_INCREMENT PRIMARY KEY, total INT)"]),
     Case("history", "engines", Severity.OBSTACLE, "system-versioned", remedy="DROP SYSTEM VERSIONING",
          source=["CREATE TABLE orders (id INT PRIMARY KEY) WITH SYSTEM VERSIONING"]),
     Case("rows where the copy goes", "target_contents", Severity.OBSTACLE, "holds rows already", remedy="TRUNCATE",
@@ -214,6 +217,16 @@ def test_a_target_that_takes_smaller_packets_and_spells_names_otherwise(
     assert [f.severity for f in found] == [Severity.WARNING] * 2
     assert any("max_allowed_packet" in f.message for f in found)
     assert any("lower_case_table_names" in f.message for f in found)
+
+
+def test_a_target_that_takes_no_loads(server_factory: Callable[..., Any], mariadb_pair: Pair, check_pair: CheckPair) -> None:
+    server = server_factory(local_infile="OFF")
+    server.execute(f"CREATE DATABASE {mariadb_pair.source.schema}")
+    mariadb_pair.source.execute(ORDERS)
+    found = check_pair(Pair(mariadb_pair.source, Database(server, mariadb_pair.source.schema)))
+    (note,) = [finding for finding in found if finding.check == "speed"]
+    assert note.severity is Severity.NOTE
+    assert "local_infile" in note.remedy
 
 
 def test_clocks_that_differ(server_factory: Callable[..., Any], mariadb_pair: Pair, check_pair: CheckPair) -> None:
