@@ -256,6 +256,13 @@ def range_digest_expression(columns: Sequence[Column], values: Mapping[str, str]
     return f"CRC32({_hash_expression(columns, values)})"
 
 
+def comparable_expression(column: Column, value: str) -> str:
+    """SQL whose value is the same text on both sides for equal values, in whatever charset a side keeps its text."""
+    if column.data_type in _TEXTS and not _is_binary(column):
+        return f"QUOTE(CONVERT({value} USING utf8mb4))"
+    return literal_expression(column, value)
+
+
 _FLAGS_A_NUMBER = 32
 
 

@@ -15,9 +15,9 @@ from dbmigrate.domain.routes import CarriedColumn, Route
 from dbmigrate.domain.schema import Column, ForeignKey, Table, TableName
 from dbmigrate.mysql.identifiers import quote_columns, quote_identifier, quote_table
 from dbmigrate.mysql.literals import (
+    comparable_expression,
     digest_expression,
     key_expression,
-    literal_expression,
     range_digest_expression,
     row_literal_expression,
 )
@@ -239,6 +239,7 @@ def _halves(carried: CarriedColumn) -> tuple[tuple[Column, str], tuple[Column, s
     if column.charset is None:
         return (column, sql), (column, there)
     own = origin.charset if origin is not None and carried.expression is None else None
+    own = "binary" if column.charset == "binary" else own  # what an expression gives is text or bytes as the column is
     return (replace(column, charset=own), sql), (replace(column, charset=destination.charset), there)
 
 
@@ -290,7 +291,7 @@ def build_key_digests(half: Comparison, keys: Sequence[Key]) -> str:
 def build_range_values(half: Comparison, keys: KeyRange) -> str:
     """Key and the literals of the compared columns of every row in a range."""
     values = dict(half.values)
-    literals = ", ".join(literal_expression(column, values[column.name]) for column in half.columns)
+    literals = ", ".join(comparable_expression(column, values[column.name]) for column in half.columns)
     predicate = _where(range_predicate(half.key_columns, keys), half.where)
     return f"SELECT {_key_literals(half)}, {literals} FROM {quote_table(half.table.name)} WHERE {predicate}"
 
@@ -298,7 +299,7 @@ def build_range_values(half: Comparison, keys: KeyRange) -> str:
 def build_column_values(half: Comparison, key: Key) -> str:
     """The literal of every compared column of one row."""
     values = dict(half.values)
-    literals = ", ".join(literal_expression(column, values[column.name]) for column in half.columns)
+    literals = ", ".join(comparable_expression(column, values[column.name]) for column in half.columns)
     predicate = _where(keys_predicate(half.table, half.key_columns, [key]), half.where)
     return f"SELECT {literals} FROM {quote_table(half.table.name)} WHERE {predicate}"
 

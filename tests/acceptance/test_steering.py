@@ -108,6 +108,22 @@ def test_verify_repairs_through_a_live_runner(shop: Any, move_factory: Factory) 
     assert _rows(shop.source) == _rows(shop.target)
 
 
+def test_a_mismatch_names_the_columns_that_differ_whatever_charset_a_side_has(
+    mariadb_pair: Any, move_factory: Factory
+) -> None:
+    columns = "(id INT PRIMARY KEY, name VARCHAR(20) CHARACTER SET {}, state ENUM('a', 'b') CHARACTER SET {}, total DOUBLE NULL)"
+    mariadb_pair.source.execute(
+        f"CREATE TABLE things {columns.format('gbk', 'latin1')}", "INSERT INTO things VALUES (1, '中国', 'a', 1.5), (2, 'x', 'b', NULL)",
+    )  # fmt: skip
+    mariadb_pair.target.execute(f"CREATE TABLE things {columns.format('utf8mb4', 'utf8mb4')}")
+    move = move_factory(mariadb_pair, AUTO)
+    move.run("run", "--until", "catch_up")
+    move.run("verify")
+    mariadb_pair.target.execute("UPDATE things SET total = -1.5 WHERE id = 1", "UPDATE things SET total = 0 WHERE id = 2")
+    (first, second) = json.loads(move.run("verify", "--json", expect=1).stdout)["examples"]
+    assert first["columns"] == second["columns"] == ["total"]
+
+
 def test_pause_holds_the_copy_and_resume_lets_it_go_on(shop: Any, move_factory: Factory) -> None:
     shop.source.execute("INSERT INTO orders (total) SELECT 1 FROM seq_1_to_100000")
     move = move_factory(shop, AUTO + "[throttle]\nmax_rows_per_second = 20000\n")
