@@ -259,12 +259,12 @@ def start_mover(config: Path, source: LocalServer, target: LocalServer, *task: s
 
 def run_mover(config: Path, source: LocalServer, target: LocalServer, *task: str) -> dict[str, Any]:
     """Like ``start_mover``, but wait for its figures; with them ``server_cpu_seconds``, what both servers used meanwhile,
-    and ``cpu_share``, our own CPU time (start of the program included) as a share of it."""
+    and ``cpu_share``, our own CPU time as a share of it, without the second that starting Python costs."""
     pids = [server.pid for server in (source, target) if server.pid]
     before = read_cpu_seconds(pids)
     figures = collect(start_mover(config, source, target, *task))
     figures["server_cpu_seconds"] = read_cpu_seconds(pids) - before
-    figures["cpu_share"] = figures["cpu_seconds"] / max(figures["server_cpu_seconds"], 0.01)
+    figures["cpu_share"] = figures["work_cpu_seconds"] / max(figures["server_cpu_seconds"], 0.01)
     return figures
 
 

@@ -53,15 +53,15 @@ class Shape:
 
 
 _SHAPES = (
-    Shape("shop", "ten columns, two secondary indexes", _SHOP, f"id, {COLUMNS}", f"n, {_SHOP_VALUES}", 600_000, 60_000),
+    Shape("shop", "ten columns, two secondary indexes", _SHOP, f"id, {COLUMNS}", f"n, {_SHOP_VALUES}", 400_000, 60_000),
     Shape(
         "indexes", "the same ten columns, five secondary indexes", _SHOP.replace(_TWO_KEYS, _FIVE_KEYS),
-        f"id, {COLUMNS}", f"n, {_SHOP_VALUES}", 600_000, 60_000,
+        f"id, {COLUMNS}", f"n, {_SHOP_VALUES}", 400_000, 60_000,
     ),
     Shape(
         "narrow", "four integers", f"CREATE TABLE {SCHEMA}.{TABLE} (id INT NOT NULL PRIMARY KEY, a INT NOT NULL, "
         f"b INT NOT NULL, c BIGINT NOT NULL) {_SUFFIX}",
-        "id, a, b, c", "n, MOD(n * 7919, 50000), MOD(n, 9), n * 1000003", 1_500_000, 150_000,
+        "id, a, b, c", "n, MOD(n * 7919, 50000), MOD(n, 9), n * 1000003", 1_200_000, 150_000,
     ),
     Shape(
         "wide", "about 2 KB of text and 0.6 KB of JSON", f"CREATE TABLE {SCHEMA}.{TABLE} (id INT NOT NULL PRIMARY KEY, "
@@ -79,7 +79,7 @@ _SHAPES = (
         f"PRIMARY KEY (tenant, code)) {_SUFFIX}",
         "tenant, code, quantity, price",
         "CONCAT('tenant-', LPAD(MOD(n, 200), 4, '0')), CONCAT(LEFT(SHA2(n, 256), 20), '-', n), MOD(n, 100), MOD(n * 31, 100000) / 100",
-        600_000, 60_000,
+        500_000, 60_000,
     ),
 )  # fmt: skip
 SHAPES = {shape.name: shape for shape in _SHAPES}
