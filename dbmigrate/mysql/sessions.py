@@ -35,7 +35,7 @@ WAIT_TIMEOUT_SECONDS = 90
 Longer than ``lock_wait_timeout``: one session may hold the lease while another waits for a table."""
 _IDLE_SECONDS = 45.0
 
-_LOAD_PACKET_BYTES = 256 * 1024
+_LOAD_PACKET_BYTES = 48 * 1024  # any max_allowed_packet that is in use takes it
 
 _DEPRECATED = b"1287"  # ER_WARN_DEPRECATED_SYNTAX
 
