@@ -23,6 +23,7 @@ from random_workloads import Application, FreeWriters, Statistics, Transaction, 
 import dbmigrate.copying.sizing
 import dbmigrate.copying.stripes
 import dbmigrate.streaming.flusher
+import dbmigrate.workflow.phases.expand
 from dbmigrate.config import load_config
 from dbmigrate.domain.errors import DbmigrateError
 from dbmigrate.domain.flavours import Flavour
@@ -338,6 +339,7 @@ def small_pieces() -> Iterator[None]:
         patch.setattr(dbmigrate.copying.sizing, "FIRST_ROWS", 7)
         patch.setattr(dbmigrate.copying.sizing, "MOST_ROWS", 13)
         patch.setattr(dbmigrate.copying.stripes, "LEAST_ROWS", 30)
+        patch.setattr(dbmigrate.workflow.phases.expand, "LEAST_DEFERRED_BYTES", 0)
         patch.setattr(dbmigrate.streaming.flusher, "BATCH_KEYS", 5)
         yield
 

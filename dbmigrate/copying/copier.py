@@ -28,6 +28,9 @@ from dbmigrate.mysql.tenure import Tenure
 from dbmigrate.mysql.throttle import Throttle
 from dbmigrate.mysql.transfer import ResultCutError, RowLiterals, load_rows, read_range, write_rows
 
+PLANNED_AT_ONCE = 100
+"""Tables whose stripes are saved in one statement."""
+
 
 @dataclass(frozen=True, slots=True)
 class TableProgress:
@@ -96,16 +99,19 @@ class Copier:
         """Cut every table that has no stripes yet. Call after the stream's start position is established."""
         saved = self._store.load_stripes()
         planned = {stripe.table for stripe in saved}
-        for name, route in self._routes.items():
-            if name not in planned:
-                self._origin.retry.retrying(lambda route=route: self._plan_table(route), idempotent=True)  # type: ignore[misc]
+        missing = [route for name, route in self._routes.items() if name not in planned]
+        if missing:
+            self._origin.heartbeat.pass_barrier()  # what the stream does not deliver any more is visible to all of them
+        for start in range(0, len(missing), PLANNED_AT_ONCE):
+            some = missing[start : start + PLANNED_AT_ONCE]
+            self._origin.retry.retrying(lambda some=some: self._plan_tables(some), idempotent=True)  # type: ignore[misc]
         with self._lock:
             self._stripes = {(s.table, s.number): s for s in self._store.load_stripes() if s.table in self._routes}
 
-    def _plan_table(self, route: Route) -> None:
-        self._origin.heartbeat.pass_barrier()
+    def _plan_tables(self, routes: Sequence[Route]) -> None:
         with self._origin.pool.borrow() as session:
-            self._store.save_stripes(plan_stripes(session, route, workers=self._limits.workers))
+            stripes = [s for route in routes for s in plan_stripes(session, route, workers=self._limits.workers)]
+        self._store.save_stripes(stripes)
 
     # --- running ---
 

@@ -520,7 +520,7 @@ class ControlStore:
         )
 
     def save_stripes(self, stripes: Sequence[StripeState]) -> None:
-        """Record the plan of a table's stripes; planning twice keeps the first plan."""
+        """Record the plan of whole tables' stripes, at once; planning twice keeps the first plan."""
         rows = [
             {
                 "migration_id": self._id, "table_schema": s.table.schema, "table_name": s.table.name,

@@ -124,6 +124,29 @@ def test_a_mismatch_names_the_columns_that_differ_whatever_charset_a_side_has(
     assert first["columns"] == second["columns"] == ["total"]
 
 
+def test_indexes_of_large_tables_wait_for_the_rows_and_those_of_small_ones_do_not(
+    mariadb_pair: Any, move_factory: Factory
+) -> None:
+    columns = "(id INT PRIMARY KEY, note CHAR(200), number INT, KEY note (note), UNIQUE KEY number (number))"
+    mariadb_pair.source.execute(
+        f"CREATE TABLE large {columns}", f"CREATE TABLE small {columns}", "CREATE TABLE nothing (id INT PRIMARY KEY, KEY again (id))",
+        "INSERT INTO large SELECT seq, CONCAT('note ', seq), seq FROM seq_1_to_20000",
+        "INSERT INTO small SELECT seq, CONCAT('note ', seq), seq FROM seq_1_to_200", "ANALYZE TABLE large, small, nothing",
+    )  # fmt: skip
+    move = move_factory(mariadb_pair, AUTO)
+    move.run("run", "--until", "expand")
+    asked = (
+        "SELECT table_name, index_name, column_name, non_unique FROM information_schema.statistics "
+        "WHERE table_schema = '{}' ORDER BY 1, 2"
+    )
+    before = mariadb_pair.target.execute(asked.format(mariadb_pair.target.schema))
+    assert [row[1] for row in before if row[0] == "large"] == ["number", "PRIMARY"]  # a unique one never waits
+    assert [row[1] for row in before if row[0] == "small"] == ["note", "number", "PRIMARY"]
+    move.run("run", "--until", "catch_up")
+    wanted = mariadb_pair.source.execute(asked.format(mariadb_pair.source.schema))
+    assert mariadb_pair.target.execute(asked.format(mariadb_pair.target.schema)) == wanted
+
+
 def test_pause_holds_the_copy_and_resume_lets_it_go_on(shop: Any, move_factory: Factory) -> None:
     shop.source.execute("INSERT INTO orders (total) SELECT 1 FROM seq_1_to_100000")
     move = move_factory(shop, AUTO + "[throttle]\nmax_rows_per_second = 20000\n")

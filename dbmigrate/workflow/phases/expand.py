@@ -22,6 +22,10 @@ from dbmigrate.workflow.run import Run
 
 CREATED = "created"
 
+LEAST_DEFERRED_BYTES = 1024 * 1024
+"""Of a table's rows, for its secondary indexes to be built after the copy: the ALTER TABLE costs some milliseconds, which
+thousands of small tables would wait for (measured: 8 ms each, more than copying its rows)."""
+
 
 def work(run: Run) -> Phase | None:
     """Create database, tables, sequences, routines and views on the target, and the fence tables on the source."""
@@ -83,12 +87,14 @@ def _create_tables(session: Session, migration: Migration, tables: tuple[Table, 
         definition = translate_table(
             table, source=migration.source.version, target=migration.target.version, target_name=name
         )
-        defers = migration.config.copy_.defer_secondary_indexes and bool(definition.deferred_indexes)
-        statements.append((name, definition.create_without_secondary if defers else definition.create))
-        content["tables"] = sorted({*content["tables"], name.name})
-        if defers:
+        defers = migration.config.copy_.defer_secondary_indexes and table.data_bytes >= LEAST_DEFERRED_BYTES
+        if defers and definition.deferred_indexes:
             content["deferred"][name.name] = list(definition.deferred_indexes)
+            statements.append((name, definition.create_without_secondary))
+        else:
+            statements.append((name, definition.create))
     if statements:
+        content["tables"] = sorted({*content["tables"], *(name.name for name, _ in statements)})
         migration.store.save_evidence(CREATED, content)
     session.execute(f"USE {quote_identifier(migration.schema_name(Side.TARGET))}")
     for name, statement in statements:
