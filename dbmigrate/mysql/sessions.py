@@ -162,15 +162,8 @@ class Session:
         Raises:
             DbmigrateError: see ``faults.translate_fault``; after a lost connection the session is broken.
         """
-        try:
+        with self._asking(doing):
             self._connection.query(sql)
-        except (pymysql.err.MySQLError, OSError, EOFError) as fault:
-            error = translate_fault(fault, place=self.place, doing=doing)
-            self.is_broken = self.is_broken or isinstance(error, ConnectionLostError)
-            raise error from fault
-        except BaseException:
-            self.is_broken = True  # interrupted between request and answer: the stream of packets is unusable
-            raise
         return _result_of(self._connection._result)  # type: ignore[attr-defined]  # a cursor would decode and copy
 
     def load(self, sql: str, pieces: Sequence[bytes], *, doing: str) -> Result:
@@ -182,7 +175,7 @@ class Session:
             DbmigrateError: as ``execute``.
         """
         connection: Any = self._connection
-        try:
+        with self._asking(doing):
             connection._execute_command(COMMAND.COM_QUERY, sql)
             if not connection._read_packet().is_load_local_packet():
                 raise FatalError(f"{doing}: the server asked for no rows", place=self.place, hint="report this")
@@ -192,6 +185,14 @@ class Session:
             connection.write_packet(b"")
             answer = connection._result = MySQLResult(connection)
             answer.read()
+        return _result_of(answer)
+
+    @contextmanager
+    def _asking(self, doing: str) -> Iterator[None]:
+        """Between a request and its answer: faults of the server are ours, and whoever is interrupted leaves a session
+        whose stream of packets is unusable."""
+        try:
+            yield
         except (pymysql.err.MySQLError, OSError, EOFError) as fault:
             error = translate_fault(fault, place=self.place, doing=doing)
             self.is_broken = self.is_broken or isinstance(error, ConnectionLostError)
@@ -199,7 +200,6 @@ class Session:
         except BaseException:
             self.is_broken = True
             raise
-        return _result_of(answer)
 
     def execute_exactly(self, sql: str | bytes, *, doing: str) -> Result:
         """Like ``execute``, but a warning is an error: on the data path a warning means a changed value.
