@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor, Future, wait
+from concurrent.futures import Executor, Future, as_completed
 from dataclasses import dataclass, field
 
 from dbmigrate.domain.keys import Key
@@ -115,6 +115,9 @@ class Verifier:
         """Compare every table but those in ``skip`` (already compared: name to rows).
 
         The result is complete unless ``stop`` was called.
+
+        Raises:
+            DbmigrateError: the first failure of a worker; the others have been told to stop.
         """
         skip = skip or {}
         self._result.tables.update(skip)
@@ -122,13 +125,19 @@ class Verifier:
         todo = [route for route in self._routes if route.name not in skip]
         todo.sort(key=lambda route: -route.origin.data_bytes)
         futures: list[Future[None]] = []
-        for route in todo:  # the first are being compared while the others are cut
-            parts = self._cut(route)
-            work = _TableWork(TableComparison(route, self._origin, self._destination, self._pair_executor), len(parts))
-            futures += [self._executor.submit(self._verify_part, work, keys, is_first=n == 0) for n, keys in enumerate(parts)]
-        wait(futures)
-        for future in futures:
-            future.result()
+        try:
+            for route in todo:  # the first are being compared while the others are cut
+                parts = self._cut(route)
+                work = _TableWork(TableComparison(route, self._origin, self._destination, self._pair_executor), len(parts))
+                futures += [
+                    self._executor.submit(self._verify_part, work, keys, is_first=number == 0)
+                    for number, keys in enumerate(parts)
+                ]
+            for future in as_completed(futures):
+                future.result()
+        except BaseException:
+            self._stopping.set()  # the others end after the chunks being compared
+            raise
         self._result.is_complete = not self._stopping.is_set()
         return self._result
 
