@@ -56,7 +56,7 @@ def checksum_both(servers: list[LocalServer]) -> float:
 
 
 class Percona:
-    """pt-table-checksum on the source and a replica of it that is known by a table of addresses."""
+    """pt-table-checksum on a server and a replica of it that is known by a table of addresses."""
 
     def __init__(self, source: LocalServer, replica: LocalServer) -> None:
         self._source, self._replica = source, replica
@@ -98,7 +98,7 @@ def measure(options: argparse.Namespace) -> Report:
         config = write_config(source, target)
         say("copying")
         run_mover(config, source, target, "move", "catch_up")
-        percona = Percona(source, replica)
+        percona = Percona(target, replica)  # not on the source: our stream refuses its statements, as it must
         let_rest(source, target, replica)
         for _, contender in alternate((OURS, CHECKSUM, PERCONA), repeats):
             if contender == OURS:
