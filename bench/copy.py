@@ -145,7 +145,7 @@ def measure(options: argparse.Namespace) -> Report:
     flavour = FLAVOURS[options.flavour]
     repeats = options.repeats or (1 if options.quick else 5)
     parts: list[tuple[str, dict[str, str], Shape, int]] = []
-    for name in options.shape or (["shop", "wide"] if options.quick else [*SHAPES, *([BEYOND] if flavour is Flavour.MARIADB else [])]):
+    for name in options.shape or (["shop", "wide"] if options.quick else SHAPES):
         if name == BEYOND:
             pool = {"innodb_buffer_pool_size": f"{BEYOND_POOL_MB}M"}
             parts.append((name, pool, SHAPES["shop"], BEYOND_QUICK_ROWS if options.quick else BEYOND_ROWS))

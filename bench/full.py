@@ -31,6 +31,7 @@ class Part:
 PARTS = (
     Part("copy-mariadb", ("copy.py", "--flavour", "mariadb")),
     Part("copy-mysql", ("copy.py", "--flavour", "mysql")),
+    Part("copy-beyond-memory", ("copy.py", "--shape", "beyond memory", "--threads", "2")),
     Part("copy-memory-1gb", ("copy.py", "--memory", "1"), quick=False),
     Part("copy-memory-10gb", ("copy.py", "--memory", "10"), quick=False),
     Part("stream", ("stream.py",)),
