@@ -123,13 +123,14 @@ def test_a_table_that_is_in_use_for_long_is_given_up_and_who_uses_it_is_named(bu
     holder = database.server.connect(database=database.schema)
     with holder, holder.cursor() as cursor, Writers(database, 2) as writers:
         cursor.execute("BEGIN")
-        cursor.execute("UPDATE t1 SET v = v + 1 WHERE id = 1")
+        # A row that no writer wants: a writer that waited for it would hold the fence row all the while.
+        cursor.execute("INSERT INTO t1 VALUES (1000, 0)")
         began, done = time.monotonic(), writers.done
         with pytest.raises(RolledBackError) as failure:
-            QuietMoments(server, ID, time.sleep, patience_seconds=2).execute(
+            QuietMoments(server, ID, time.sleep, patience_seconds=4).execute(
                 server, missing(database, server), doing="arming"
             )
-        assert time.monotonic() - began < 20
+        assert time.monotonic() - began < 30
         assert str(holder.thread_id()) in str(failure.value)
         assert writers.done > done
         cursor.execute("ROLLBACK")
