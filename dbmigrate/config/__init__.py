@@ -9,9 +9,11 @@ from dbmigrate.config.loading import load_config
 from dbmigrate.config.models import (
     Approval,
     AppSection,
+    ClusterSection,
     Config,
     CopySection,
     CutoverSection,
+    ExecutorKind,
     FenceKind,
     GatesSection,
     LanesSection,
@@ -28,9 +30,11 @@ from dbmigrate.config.windows import TimeWindow
 __all__ = [
     "AppSection",
     "Approval",
+    "ClusterSection",
     "Config",
     "CopySection",
     "CutoverSection",
+    "ExecutorKind",
     "FenceKind",
     "GatesSection",
     "LanesSection",

@@ -23,9 +23,7 @@ from dbmigrate.config.windows import TimeWindow
 KIB = 1024
 MIB = 1024 * KIB
 
-MigrationId = Annotated[
-    str, StringConstraints(pattern=r"^[a-z0-9_-]{1,64}$"), Accepts("1 to 64 of a-z, 0-9, - and _")
-]
+MigrationId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,64}$"), Accepts("1 to 64 of a-z, 0-9, - and _")]
 
 
 class Approval(Enum):
@@ -42,6 +40,13 @@ class FenceKind(Enum):
     READ_ONLY = "read_only"
     LOCK_TABLES = "lock_tables"
     HOOK = "hook"
+
+
+class ExecutorKind(Enum):
+    """Where chunks are copied and compared."""
+
+    THREADS = "threads"
+    DASK = "dask"
 
 
 class MigrationSection(Section):
@@ -70,16 +75,11 @@ class TableOptions(Section):
     )
     reverse_columns: Expressions = Field(
         default_factory=dict,
-        description="The way back, used after the switch: source column = SQL expression over the target's "
-        "columns.",
+        description="The way back, used after the switch: source column = SQL expression over the target's columns.",
         examples=[{"total": "total_cents / 100"}],
     )
-    rename: Text | None = Field(
-        default=None, description="Name of the table on the target.", examples=["orders_v2"]
-    )
-    omit: Texts = Field(
-        default=(), description="Source columns that are not carried.", examples=[["legacy_flags"]]
-    )
+    rename: Text | None = Field(default=None, description="Name of the table on the target.", examples=["orders_v2"])
+    omit: Texts = Field(default=(), description="Source columns that are not carried.", examples=[["legacy_flags"]])
 
     @model_validator(mode="after")
     def _require_columns_that_return(self) -> Self:
@@ -125,9 +125,7 @@ class TablesSection(Section):
 
     def selects(self, name: str) -> bool:
         """Whether the source table ``name`` moves."""
-        return any(fnmatchcase(name, p) for p in self.include) and not any(
-            fnmatchcase(name, p) for p in self.exclude
-        )
+        return any(fnmatchcase(name, p) for p in self.include) and not any(fnmatchcase(name, p) for p in self.exclude)
 
     def options_for(self, name: str) -> TableOptions:
         """The options of the source table ``name``; all defaults where none were written."""
@@ -137,7 +135,11 @@ class TablesSection(Section):
 class CopySection(Section):
     """How rows are copied."""
 
-    workers: int = Field(default=4, ge=1, le=64, description="Chunks copied at the same time.")
+    workers: int = Field(default=4, ge=1, le=1024, description="Chunks copied at the same time.")
+    executor: Annotated[ExecutorKind, Field(strict=False)] = Field(
+        default=ExecutorKind.THREADS,
+        description="`threads` of the runner, or the processes of a `dask` cluster (docs/scaling.md; needs `[cluster]`).",
+    )
     target_chunk_seconds: float = Field(
         default=0.5, ge=0.05, le=30, description="Chunks grow and shrink until one takes about this long."
     )
@@ -290,7 +292,60 @@ class VerifySection(Section):
     """How both sides are compared. How old a result may be is `[gates] max_verification_age_seconds`."""
 
     chunk_rows: int = Field(default=20_000, ge=100, le=1_000_000, description="Rows in one compared chunk.")
-    workers: int = Field(default=2, ge=1, le=64, description="Chunks compared at the same time.")
+    workers: int = Field(default=2, ge=1, le=1024, description="Chunks compared at the same time.")
+    executor: Annotated[ExecutorKind, Field(strict=False)] = Field(
+        default=ExecutorKind.THREADS, description="As in `[copy]`. Differences are judged by the runner in either case."
+    )
+
+
+SchedulerAddress = Annotated[
+    str,
+    StringConstraints(pattern=r"^(tcp|tls)://(\[[0-9a-fA-F:.]+\]|[^/\s:@]+):[0-9]{1,5}$"),
+    Accepts("tcp://host:port or tls://host:port"),
+]
+
+
+class ClusterSection(Section):
+    """A Dask cluster that copies or compares chunks (docs/scaling.md). Whoever reaches its scheduler can run code on its
+    workers, which hold the databases' passwords: use `tls://` outside a closed network."""
+
+    scheduler: SchedulerAddress | None = Field(
+        default=None, description="Address of the scheduler.", examples=["tls://scheduler:8786"]
+    )
+    ca: FilePath | None = Field(
+        default=None,
+        description="Certificates of whoever may sign the cluster's (PEM); needed by `tls://`.",
+        examples=["cluster-ca.pem"],
+    )
+    cert: FilePath | None = Field(
+        default=None, description="Certificate of the runner (PEM); needed by `tls://`.", examples=["runner.pem"]
+    )
+    key: FilePath | None = Field(
+        default=None, description="Private key of `cert` (PEM); needed by `tls://`.", examples=["runner-key.pem"]
+    )
+    connect_timeout_seconds: float = Field(
+        default=10.0, ge=1, le=300, description="How long connecting to the scheduler may take."
+    )
+    worker_timeout_seconds: float = Field(
+        default=60.0,
+        gt=0,
+        le=86_400,
+        description="A run ends when there has been no worker for so long; it can be resumed.",
+    )
+
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether the cluster's traffic is."""
+        return self.scheduler is not None and self.scheduler.startswith("tls://")
+
+    @model_validator(mode="after")
+    def _require_files_that_fit(self) -> Self:
+        given = [name for name in ("ca", "cert", "key") if getattr(self, name) is not None]
+        if self.is_encrypted and len(given) < 3:
+            raise ValueError("tls:// needs ca, cert and key")
+        if not self.is_encrypted and given:
+            raise ValueError(f"{', '.join(given)} given, but only a scheduler at tls:// uses them")
+        return self
 
 
 Percent = Annotated[float, Field(ge=0, le=100)]
@@ -417,6 +472,7 @@ class Config(Section):
     gates: GatesSection = GatesSection()
     cutover: CutoverSection = CutoverSection()
     verify: VerifySection = VerifySection()
+    cluster: ClusterSection = ClusterSection()
     app: AppSection = AppSection()
     lanes: LanesSection = LanesSection()
 
@@ -439,6 +495,19 @@ class Config(Section):
         if places[0] == places[1]:
             raise ValueError("source and target are the same database")
         return self
+
+    @model_validator(mode="after")
+    def _require_a_cluster_where_one_is_used(self) -> Self:
+        users = {"copy": self.copy_.executor, "verify": self.verify.executor}
+        for name, executor in users.items():
+            if executor is ExecutorKind.DASK and self.cluster.scheduler is None:
+                raise ValueError(f'[{name}] executor = "dask" needs [cluster] scheduler')
+        return self
+
+    @property
+    def uses_cluster(self) -> bool:
+        """Whether chunks are copied or compared on a cluster."""
+        return ExecutorKind.DASK in (self.copy_.executor, self.verify.executor)
 
     @model_validator(mode="after")
     def _require_an_application_that_fits(self) -> Self:
@@ -468,7 +537,9 @@ class Config(Section):
                 "max_verification_age_seconds"
             )
         if not app.mirror and self.gates.min_mirrored_writes:
-            problems.append("with [app] mirror = false nothing is mirrored: set [gates] min_mirrored_writes = 0 as well")
+            problems.append(
+                "with [app] mirror = false nothing is mirrored: set [gates] min_mirrored_writes = 0 as well"
+            )
         if not app.shadow_share and self.gates.min_shadow_samples:
             problems.append(
                 "with [app] shadow_share = 0 no read is compared: set [gates] min_shadow_samples = 0 as well"

@@ -1,7 +1,8 @@
-"""Copying every stripe of every table, chunk by chunk, on an executor.
+"""Copying every stripe of every table, chunk by chunk.
 
-A chunk is: barrier, plain read, write and cursor in one transaction. It is safe against everything the application
-does meanwhile (DESIGN section 2) and against being done twice, so any failure is answered by doing it again.
+What must be known in one place is known here: the tickets of the chunks in flight, the throttle, how large a chunk is
+and which comes next. The chunks themselves are copied wherever the chunk executor has them copied (``chunks``), and any
+failure is answered by claiming the stripe anew and going on from where it really is.
 """
 
 from __future__ import annotations
@@ -9,24 +10,22 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Executor, Future, wait
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
+from dbmigrate.copying.chunks import ChunkTask, copy_chunk
 from dbmigrate.copying.in_flight import ChunksInFlight
 from dbmigrate.copying.loading import choose_load
 from dbmigrate.copying.sizing import ChunkSizer
 from dbmigrate.copying.stripes import plan_stripes
-from dbmigrate.domain.keys import Key
+from dbmigrate.domain.errors import DbmigrateError
 from dbmigrate.domain.routes import Route
 from dbmigrate.domain.schema import TableName
-from dbmigrate.domain.steps import StepHook, no_step
-from dbmigrate.mysql.control import ControlStore, StripeState, build_cursor_save
+from dbmigrate.mysql.control import ControlStore, StripeState
 from dbmigrate.mysql.faults import TooLargeError
 from dbmigrate.mysql.servers import Server
-from dbmigrate.mysql.sessions import Session
-from dbmigrate.mysql.statements import KeyRange, build_boundary_probe
-from dbmigrate.mysql.tenure import Tenure
 from dbmigrate.mysql.throttle import Throttle
-from dbmigrate.mysql.transfer import ResultCutError, RowLiterals, load_rows, read_range, write_rows
+from dbmigrate.mysql.transfer import ResultCutError
+from dbmigrate.mysql.workplace import ChunkExecutor
 
 PLANNED_AT_ONCE = 100
 """Tables whose stripes are saved in one statement."""
@@ -61,20 +60,17 @@ class Copier:
         origin: Server,
         destination: Server,
         store: ControlStore,
-        tenure: Tenure,
+        chunks: ChunkExecutor,
         in_flight: ChunksInFlight,
         throttle: Throttle,
         limits: CopyLimits,
-        clock: Callable[[], float],
         on_rows: Callable[[TableName, int], None] = lambda table, rows: None,
-        on_step: StepHook = no_step,
     ) -> None:
         self._routes: Mapping[TableName, Route] = {route.name: route for route in routes}
         self._origin, self._destination = origin, destination
-        self._store, self._tenure = store, tenure
+        self._store, self._chunks = store, chunks
         self._in_flight, self._throttle = in_flight, throttle
-        self._limits, self._clock = limits, clock
-        self._on_rows, self._on_step = on_rows, on_step
+        self._limits, self._on_rows = limits, on_rows
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._stripes: dict[tuple[TableName, int], StripeState] = {}
@@ -156,57 +152,41 @@ class Copier:
             self._throttle.wait(self._stopping.is_set)
             if self._stopping.is_set():
                 return
-            current = stripe
-            stripe = self._destination.retry.retrying(lambda: self._copy_chunk(current), idempotent=True)  # noqa: B023  # called at once
+            place = (stripe.table, stripe.number)
+            stripe = self._destination.retry.retrying(lambda: self._copy_chunk(self._stripes[place]), idempotent=True)  # noqa: B023  # called at once
 
     def _copy_chunk(self, stripe: StripeState) -> StripeState:
-        """Copy the next rows of a stripe and return it with its new cursor."""
-        route, sizer = self._routes[stripe.table], self._sizers[stripe.table]
-        wanted, began = sizer.rows, self._clock()
-        try:
-            with self._in_flight.running(stripe.table):
-                done, rows = self._transfer_chunk(route, stripe, wanted)
-        except ResultCutError as cut:
-            if wanted == 1:
-                raise TooLargeError(
-                    "a row is too large to move", place=str(stripe.table),
-                    cause=f"the row after key {(stripe.cursor or b'(start)').decode()} does not fit one statement",
-                    hint="raise max_allowed_packet on both servers (a binary value needs twice its size)",
-                ) from cut  # fmt: skip
-            sizer.shrink()
+        """Have the next rows of a stripe copied and return it with its new cursor."""
+        if stripe.is_done:
             return stripe
-        sizer.record(rows=rows.count, size_bytes=len(rows.text), seconds=self._clock() - began)
-        self._throttle.record_rows(rows.count)
-        self._on_rows(stripe.table, rows.count)
+        sizer = self._sizers[stripe.table]
+        task = ChunkTask(self._routes[stripe.table], stripe, sizer.rows, self._loads[stripe.table])
+        with self._in_flight.running(stripe.table):
+            try:
+                copied = self._chunks.run(copy_chunk, task)
+            except ResultCutError as cut:
+                if task.wanted == 1:
+                    raise TooLargeError(
+                        "a row is too large to move", place=str(stripe.table),
+                        cause=f"the row after key {(stripe.cursor or b'(start)').decode()} does not fit one statement",
+                        hint="raise max_allowed_packet on both servers (a binary value needs twice its size)",
+                    ) from cut  # fmt: skip
+                sizer.shrink()
+                return self._note(self._store.claim_stripe(stripe))
+            except DbmigrateError:
+                self._note(self._store.claim_stripe(stripe))
+                raise
+            sizer.record(rows=copied.rows, size_bytes=copied.size_bytes, seconds=copied.seconds)
+            return self._note(copied.stripe)
+
+    def _note(self, stripe: StripeState) -> StripeState:
+        """Keep how far a stripe is, and account for the rows since."""
+        place = (stripe.table, stripe.number)
         with self._lock:
-            self._stripes[done.table, done.number] = done
-        return done
-
-    def _transfer_chunk(self, route: Route, stripe: StripeState, wanted: int) -> tuple[StripeState, RowLiterals]:
-        plan = self._loads[stripe.table]
-        self._on_step("copy.chunk.begin")
-        self._origin.heartbeat.pass_barrier()
-        self._on_step("copy.chunk.barrier")
-        with self._origin.pool.borrow() as session:
-            upper = self._find_upper(session, route, stripe, wanted)
-            rows = read_range(session, route, KeyRange(stripe.cursor, upper), plan=plan)
-        self._on_step("copy.chunk.read")
-        done = replace(stripe, cursor=upper, rows=stripe.rows + rows.count, is_done=upper == stripe.upper)
-        with self._destination.pool.borrow() as session, self._tenure.transaction(session):
-            most = self._destination.max_packet_bytes
-            if plan:
-                load_rows(session, route, rows, plan, max_packet_bytes=most)
-            else:
-                write_rows(session, route, rows, max_packet_bytes=most)
-            self._on_step("copy.chunk.written")
-            session.execute(build_cursor_save(self._store.migration_id, done), doing="saving a cursor")
-        self._on_step("copy.chunk.committed")
-        return done, rows
-
-    @staticmethod
-    def _find_upper(session: Session, route: Route, stripe: StripeState, wanted: int) -> Key | None:
-        probe = build_boundary_probe(route.origin, KeyRange(stripe.cursor, stripe.upper), wanted)
-        return session.fetch_value(probe, doing=f"probing {route.name}") or stripe.upper
+            rows, self._stripes[place] = stripe.rows - self._stripes[place].rows, stripe
+        self._throttle.record_rows(rows)
+        self._on_rows(stripe.table, rows)
+        return stripe
 
     # --- progress ---
 

@@ -78,6 +78,7 @@ _stripe = declare_table(
     sa.Column("cursor_key", TEXT),
     sa.Column("copied_rows", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("is_done", sa.Boolean, nullable=False, server_default="0"),
+    sa.Column("claim", sa.BigInteger, nullable=False, server_default="0"),
 )
 _checkpoint = declare_table(
     "checkpoint",
@@ -166,7 +167,10 @@ class Approval:
 
 @dataclass(frozen=True, slots=True)
 class StripeState:
-    """How far the copy of one stripe of one table has come. Rows above ``cursor`` up to ``upper`` are missing."""
+    """How far the copy of one stripe of one table has come. Rows above ``cursor`` up to ``upper`` are missing.
+
+    ``claim`` counts how often whoever was copying it was told that it may not any more.
+    """
 
     table: TableName
     number: int
@@ -175,6 +179,7 @@ class StripeState:
     cursor: Key | None
     rows: int
     is_done: bool
+    claim: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,15 +202,29 @@ def _decode(text: str | None) -> Key | None:
     return None if text is None else text.encode("ascii")
 
 
-def build_cursor_save(migration_id: str, stripe: StripeState) -> str:
-    """The statement that records a stripe's progress inside the transaction that writes its rows."""
-    cursor = "NULL" if stripe.cursor is None else quote_string(stripe.cursor.decode("ascii"))
+def _read_stripe(row: Any) -> StripeState:
+    return StripeState(
+        TableName(row.table_schema, row.table_name), row.number, _decode(row.lower_key), _decode(row.upper_key),
+        _decode(row.cursor_key), row.copied_rows, bool(row.is_done), row.claim,
+    )  # fmt: skip
+
+
+def build_cursor_save(migration_id: str, stripe: StripeState, *, before: StripeState) -> str:
+    """The statement that records a stripe's progress inside the transaction that writes its rows.
+
+    It changes one row, or none where the stripe is not as it was ``before``: then the rows must not be committed.
+    """
     return (
-        f"UPDATE {quote_identifier(CONTROL_SCHEMA)}.`stripe` SET cursor_key = {cursor}, "
+        f"UPDATE {quote_identifier(CONTROL_SCHEMA)}.`stripe` SET cursor_key = {_quote_key(stripe.cursor)}, "
         f"copied_rows = {stripe.rows}, is_done = {int(stripe.is_done)} "
         f"WHERE migration_id = {quote_string(migration_id)} AND table_schema = {quote_string(stripe.table.schema)} "
-        f"AND table_name = {quote_string(stripe.table.name)} AND number = {stripe.number}"
+        f"AND table_name = {quote_string(stripe.table.name)} AND number = {stripe.number} "
+        f"AND claim = {before.claim} AND cursor_key <=> {_quote_key(before.cursor)} AND NOT is_done"
     )
+
+
+def _quote_key(key: Key | None) -> str:
+    return "NULL" if key is None else quote_string(key.decode("ascii"))
 
 
 class ControlStore:
@@ -269,17 +288,28 @@ class ControlStore:
         elif self._has_format_1():
             self._run(sa.schema.DropTable(INSTANCE, if_exists=True))  # nothing ever wrote to it
         elif self._has_table(MAPPING.name):
+            self._add_claims()
             return
         for table in sorted(METADATA.sorted_tables, key=lambda table: table is _migration):  # last: then all are there
             self._run(sa.schema.CreateTable(table, if_not_exists=True))
+        self._add_claims()
+
+    def _add_claims(self) -> None:
+        """Stripes of a migration that began before they could be claimed get the column, at its default."""
+        if not self._has_column(_stripe.name, "claim"):
+            self._run(
+                sa.text(
+                    f"ALTER TABLE {quote_identifier(CONTROL_SCHEMA)}.`stripe` ADD COLUMN claim BIGINT NOT NULL DEFAULT 0"
+                )
+            )
 
     def _has_format_1(self) -> bool:
         """Whether another, older migration has left its tables here: format 2 added what instances say."""
-        query = (
-            "SELECT COUNT(*) FROM information_schema.columns WHERE table_schema = :s AND table_name = 'instance' "
-            "AND column_name = 'description'"
-        )
-        return bool(self._run(sa.text(query).bindparams(s=CONTROL_SCHEMA))[0][0])
+        return self._has_column("instance", "description")
+
+    def _has_column(self, table: str, column: str) -> bool:
+        query = "SELECT COUNT(*) FROM information_schema.columns WHERE table_schema = :s AND table_name = :t AND column_name = :c"
+        return bool(self._run(sa.text(query).bindparams(s=CONTROL_SCHEMA, t=table, c=column))[0][0])
 
     def _has_table(self, name: str) -> bool:
         query = "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = :s AND table_name = :t"
@@ -363,7 +393,8 @@ class ControlStore:
                 changed = connection.execute(
                     _migration.update()
                     .where(
-                        _migration.c.id == self._id, _migration.c.epoch == state.epoch,
+                        _migration.c.id == self._id,
+                        _migration.c.epoch == state.epoch,
                         _migration.c.lease_generation == state.lease_generation,
                     )
                     .values(phase=phase.value, epoch=state.epoch + 1)
@@ -506,18 +537,17 @@ class ControlStore:
         query = sa.select(_stripe).where(_stripe.c.migration_id == self._id).order_by(
             _stripe.c.table_schema, _stripe.c.table_name, _stripe.c.number
         )  # fmt: skip
-        return tuple(
-            StripeState(
-                TableName(r.table_schema, r.table_name),
-                r.number,
-                _decode(r.lower_key),
-                _decode(r.upper_key),
-                _decode(r.cursor_key),
-                r.copied_rows,
-                bool(r.is_done),
-            )
-            for r in self._run(query)
-        )
+        return tuple(map(_read_stripe, self._run(query)))
+
+    def claim_stripe(self, stripe: StripeState) -> StripeState:
+        """Take a stripe from whoever may still be copying it, and return how far it is: waits for a transaction that has
+        saved its cursor, and lets none that has not do so any more."""
+        is_it = sa.and_(
+            _stripe.c.migration_id == self._id, _stripe.c.table_schema == stripe.table.schema,
+            _stripe.c.table_name == stripe.table.name, _stripe.c.number == stripe.number,
+        )  # fmt: skip
+        self._run(_stripe.update().where(is_it).values(claim=_stripe.c.claim + 1))
+        return _read_stripe(self._run(sa.select(_stripe).where(is_it))[0])
 
     def save_stripes(self, stripes: Sequence[StripeState]) -> None:
         """Record the plan of whole tables' stripes, at once; planning twice keeps the first plan."""

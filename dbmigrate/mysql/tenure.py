@@ -53,6 +53,15 @@ class Tenure:
         )
         self._retry.retrying(lambda: self._run(statement), idempotent=True)
 
+    @property
+    def up_seconds(self) -> float:
+        """For how long the server has been up without forgetting anything that this runner wrote."""
+        return self._clock() - self._up_since
+
+    def join(self, up_seconds: float) -> None:
+        """Write for a runner whose tenure has begun elsewhere, where the server was last seen up for so long."""
+        self._up_since = self._clock() - up_seconds
+
     def _run(self, statement: str) -> None:
         with self._pool.borrow() as session:
             session.execute(statement, doing="waiting for earlier writes to end")

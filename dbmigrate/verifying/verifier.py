@@ -13,13 +13,15 @@ from concurrent.futures import Executor, Future, as_completed
 from dataclasses import dataclass, field
 
 from dbmigrate.domain.keys import Key
-from dbmigrate.domain.routes import Route
+from dbmigrate.domain.routes import Route, Side
 from dbmigrate.domain.schema import ForeignKey, TableName
 from dbmigrate.domain.steps import StepHook, no_step
 from dbmigrate.mysql.cuts import cut_table
 from dbmigrate.mysql.servers import Server
-from dbmigrate.mysql.statements import KeyRange, build_boundary_probe, build_orphan_count
+from dbmigrate.mysql.statements import KeyRange, build_orphan_count
+from dbmigrate.mysql.workplace import ChunkExecutor
 from dbmigrate.verifying.comparing import TableComparison
+from dbmigrate.verifying.ranges import RangeTask, compare_next
 
 LOOKS = 3
 """How often a standing row must differ before it is a mismatch."""
@@ -79,7 +81,7 @@ class Verifier:
     """Compares all tables of a migration, large ones in up to ``parts`` parts at the same time.
 
     ``settle`` returns once everything the origin had committed before the call is on the destination (the
-    stream's drain, or nothing where both sides stand still).
+    stream's drain, or nothing where both sides stand still). Chunks are compared by ``chunks``, suspects judged here.
     """
 
     def __init__(
@@ -88,6 +90,8 @@ class Verifier:
         *,
         origin: Server,
         destination: Server,
+        begins_at: Side,
+        chunks: ChunkExecutor,
         executor: Executor,
         pair_executor: Executor,
         settle: Callable[[], None],
@@ -99,6 +103,7 @@ class Verifier:
     ) -> None:
         self._routes = routes
         self._origin, self._destination = origin, destination
+        self._begins_at, self._chunks = begins_at, chunks
         self._executor, self._pair_executor = executor, pair_executor
         self._settle, self._chunk_rows, self._parts = settle, chunk_rows, parts
         self._wait_to_start, self._on_chunk, self._on_step = wait_to_start, on_chunk, on_step
@@ -128,7 +133,9 @@ class Verifier:
         try:
             for route in todo:  # the first are being compared while the others are cut
                 parts = self._cut(route)
-                work = _TableWork(TableComparison(route, self._origin, self._destination, self._pair_executor), len(parts))
+                work = _TableWork(
+                    TableComparison(route, self._origin, self._destination, self._pair_executor), len(parts)
+                )
                 futures += [
                     self._executor.submit(self._verify_part, work, keys, is_first=number == 0)
                     for number, keys in enumerate(parts)
@@ -168,8 +175,9 @@ class Verifier:
         lower, rows = keys.lower, 0
         while not self._stopping.is_set():
             self._wait_to_start(self._stopping.is_set)
-            upper = self._find_upper(route, KeyRange(lower, keys.upper)) or keys.upper
-            rows += self._verify_range(work.comparison, KeyRange(lower, upper))
+            task = RangeTask(route, self._begins_at, KeyRange(lower, keys.upper), self._chunk_rows)
+            upper, found = self._verify_next(work.comparison, task)
+            rows += found
             if upper == keys.upper:
                 break
             lower = upper
@@ -202,30 +210,21 @@ class Verifier:
 
         return self._destination.retry.retrying(verb, idempotent=True)
 
-    def _find_upper(self, route: Route, keys: KeyRange) -> Key | None:
-        """The last key of the next chunk in a range; None where the range holds less than a chunk."""
-        probe = build_boundary_probe(route.origin, keys, self._chunk_rows)
-
-        def verb() -> Key | None:
-            with self._origin.pool.borrow() as session:
-                return session.fetch_value(probe, doing=f"probing {route.name}")
-
-        return self._origin.retry.retrying(verb, idempotent=True)
-
-    def _verify_range(self, comparison: TableComparison, keys: KeyRange) -> int:
-        result = comparison.compare_range(keys)
+    def _verify_next(self, comparison: TableComparison, task: RangeTask) -> tuple[Key | None, int]:
+        """Compare a chunk and judge what differs in it; the last of its keys, and its rows."""
+        result = self._origin.retry.retrying(lambda: self._chunks.run(compare_next, task), idempotent=True)
         self._on_step("verify.range.compared")
         if not result.is_equal:
-            suspects, absent = comparison.find_suspects(keys), set[Key]()
+            suspects, absent = comparison.find_suspects(result.keys), set[Key]()
             for start in range(0, len(suspects), SUSPECTS_AT_ONCE):
                 absent |= self._judge(comparison, suspects[start : start + SUSPECTS_AT_ONCE])
             if absent:
-                comparison.require_found_by_key(keys, absent)
+                comparison.require_found_by_key(result.keys, absent)
         with self._lock:
             self._result.rows += result.rows
             self._result.chunks += 1
         self._on_chunk(comparison.route.name, result.rows)
-        return result.rows
+        return result.keys.upper, result.rows
 
     def verify_keys(self, keys: Mapping[TableName, Sequence[Key]]) -> Verification:
         """Judge these rows only: what changed since the last complete verification."""

@@ -13,7 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from dbmigrate.config import Config
+from dbmigrate.cluster.dask_client import DaskCluster, OnCluster
+from dbmigrate.cluster.workers import Assignment
+from dbmigrate.config import Config, ExecutorKind
 from dbmigrate.copying.in_flight import ChunksInFlight
 from dbmigrate.domain.errors import FatalError
 from dbmigrate.domain.routes import Direction, Route, Side
@@ -28,12 +30,15 @@ from dbmigrate.mysql.servers import Server
 from dbmigrate.mysql.sessions import Endpoint
 from dbmigrate.mysql.tenure import Tenure
 from dbmigrate.mysql.throttle import Throttle
+from dbmigrate.mysql.workplace import ChunkExecutor, InProcess, Workplace
 from dbmigrate.streaming.flusher import Flusher
 from dbmigrate.streaming.stream import Stream
 from dbmigrate.telemetry import Observer, SilentObserver
 from dbmigrate.workflow.routing import RoutingProblem, build_forward_routes, build_reverse_routes
 
 FLUSH_WORKERS = 4
+HALVES = 64
+"""Threads at most for the destination's halves of comparisons; they start as they are needed."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,8 @@ class Migration:
         self._generation: int | None = None
         self._tenures: dict[Side, Tenure] = {}
         self._schemas: dict[Side, Schema] = {}
+        self._halves = ThreadPoolExecutor(HALVES, thread_name_prefix="half")
+        self._cluster: DaskCluster | None = None
 
     def _build_throttle(self) -> Throttle:
         pools = [server.pool for server in self.servers.values()]
@@ -127,6 +134,28 @@ class Migration:
         if side not in self._tenures:
             raise FatalError("rows cannot be written before the lease is held", place=side.value)
         return self._tenures[side]
+
+    # --- chunk work ---
+
+    def build_chunk_executor(self, kind: ExecutorKind) -> ChunkExecutor:
+        """Where chunks are copied or compared from now on.
+
+        Raises:
+            ConfigurationError, FatalError: the cluster cannot be used.
+        """
+        if kind is ExecutorKind.DASK:
+            self._cluster = self._cluster or DaskCluster(self.config.cluster)
+            return OnCluster(self._cluster, self.build_assignment())
+        around = self.around
+        return InProcess(Workplace(self.id, self.servers, self._tenures, self._halves, around.clock, around.on_step))
+
+    def build_assignment(self) -> Assignment:
+        """What the processes of a cluster are told about this run."""
+        target = self._tenures.get(Side.TARGET)
+        return Assignment(
+            self.id, self.config.source, self.config.target,
+            generation=self._generation, up_seconds=target.up_seconds if target else 0.0,
+        )  # fmt: skip
 
     # --- routes and streams ---
 
@@ -180,6 +209,10 @@ class Migration:
         """Release threads and connections."""
         self.stopping.set()
         self.flush_executor.shutdown(wait=True)
+        self._halves.shutdown(wait=True)
+        if self._cluster is not None:
+            self._cluster.forget(self.id)
+            self._cluster.close()
         self.store.close()
         for server in self.servers.values():
             server.close()

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from dbmigrate.config import ExecutorKind
 from dbmigrate.domain.keys import Key
 from dbmigrate.domain.routes import Direction
 from dbmigrate.domain.schema import TableName
@@ -25,14 +26,16 @@ MOST_NAMED = 5
 
 
 def build_verifier(
-    migration: Migration, direction: Direction, settle: Callable[[], None], executors: tuple[ThreadPoolExecutor, ThreadPoolExecutor]
+    migration: Migration, direction: Direction, settle: Callable[[], None], executors: tuple[ThreadPoolExecutor, ThreadPoolExecutor],
+    *, kind: ExecutorKind,
 ) -> Verifier:  # fmt: skip
-    """A verifier along the routes of a direction; ``executors`` run tables and the second half of each pair."""
+    """A verifier along the routes of a direction; ``executors`` run tables and the second half of each pair that is judged,
+    chunks are compared by an executor of the ``kind``."""
     origin, destination = migration.servers[direction.origin], migration.servers[direction.origin.other]
     observer = migration.around.observer
     return Verifier(
         migration.require_routes(direction), origin=origin, destination=destination,
-        executor=executors[0], pair_executor=executors[1], settle=settle,
+        begins_at=direction.origin, chunks=migration.build_chunk_executor(kind), executor=executors[0], pair_executor=executors[1], settle=settle,
         chunk_rows=migration.config.verify.chunk_rows, parts=PARTS_A_WORKER * migration.config.verify.workers,
         wait_to_start=migration.throttle.wait,
         on_chunk=lambda table, rows: observer.chunk_verified(), on_step=migration.around.on_step,
@@ -67,7 +70,7 @@ def verify_touched(migration: Migration, stream: Stream, *, is_still: bool) -> b
     executors = build_executors(1)
     try:
         settle = (lambda: None) if is_still else settle_with(stream)
-        verifier = build_verifier(migration, stream.direction, settle, executors)
+        verifier = build_verifier(migration, stream.direction, settle, executors, kind=ExecutorKind.THREADS)
         result = verifier.verify_keys(touched)
     finally:
         for executor in executors:

@@ -83,7 +83,10 @@ def _verify_beside(migration: Migration, direction: Direction, *, repair: bool) 
 def _compare_beside(migration: Migration, direction: Direction) -> Verification:
     executors = build_executors(migration.config.verify.workers)
     try:
-        return build_verifier(migration, direction, lambda: _settle_beside(migration, direction), executors).run()
+        kind = migration.config.verify.executor
+        return build_verifier(
+            migration, direction, lambda: _settle_beside(migration, direction), executors, kind=kind
+        ).run()
     finally:
         for executor in executors:
             executor.shutdown()

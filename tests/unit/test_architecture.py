@@ -20,7 +20,7 @@ LAYERS = (
     {"domain"},
     {"config", "telemetry"},
     {"mysql"},
-    {"copying", "streaming", "verifying", "app", "lanes", "throwaway"},
+    {"cluster", "copying", "streaming", "verifying", "app", "lanes", "throwaway"},
     {"store"},
     {"workflow"},
     {"rehearsal"},
@@ -38,6 +38,7 @@ SIBLINGS = {
 
 CONFINED = {
     "click": "cli", "rich": "cli", "pymysql": "mysql", "pymysqlreplication": "mysql", "fastapi": "store", "uvicorn": "store", "alembic": "lanes",
+    "distributed": "cluster",
 }  # fmt: skip
 
 STORE_IMPORTS = {"app"}
@@ -238,9 +239,7 @@ def test_checker_sees_what_is_wrong(name: str, body: str, fault: str) -> None:
 @pytest.mark.parametrize("source", ["", '"""dbmigrate/mysql"""', '"""Things."""'])
 def test_checker_sees_a_missing_sentence(source: str) -> None:
     """No docstring, a path or a single word are not a sentence."""
-    assert find_faults("dbmigrate.mysql.x", source) == [
-        "dbmigrate.mysql.x does not say in a sentence what it is for"
-    ]
+    assert find_faults("dbmigrate.mysql.x", source) == ["dbmigrate.mysql.x does not say in a sentence what it is for"]
 
 
 @pytest.mark.parametrize(

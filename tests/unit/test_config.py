@@ -110,7 +110,7 @@ def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
     """Each with its place, its line, what was found and what is accepted, in the order of the file."""
     text = SMALLEST + '[copy]\nworkers = "many"\nmax_chunk_bytes = 1\n[cutover]\nfence = "none"\n'
     assert _complaints(tmp_path, text) == [
-        '[copy] workers (line 8): found "many", expected a whole number from 1 to 64',
+        '[copy] workers (line 8): found "many", expected a whole number from 1 to 1024',
         "[copy] max_chunk_bytes (line 9): found 1, expected a whole number from 65536 to 67108864",
         '[cutover] fence (line 11): found "none", expected "app", "read_only", "lock_tables" or "hook"',
     ]
@@ -131,14 +131,14 @@ def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
             "[copy] max_lag_seconds (line 8): unknown key here; it belongs to [gates]",
         ),
         ("[app]\nbogus = 4\n", "[app] bogus (line 8): unknown key; known are enabled"),
-        ("[copy]\nworkers = 0\n", "[copy] workers (line 8): found 0, expected a whole number from 1 to 64"),
+        ("[copy]\nworkers = 0\n", "[copy] workers (line 8): found 0, expected a whole number from 1 to 1024"),
         (
             "[copy]\nworkers = 4.0\n",
-            "[copy] workers (line 8): found 4.0, expected a whole number from 1 to 64",
+            "[copy] workers (line 8): found 4.0, expected a whole number from 1 to 1024",
         ),
         (
             "[copy]\nworkers = true\n",
-            "[copy] workers (line 8): found true, expected a whole number from 1 to 64",
+            "[copy] workers (line 8): found true, expected a whole number from 1 to 1024",
         ),
         ("[app]\nenabled = 1\n", "[app] enabled (line 8): found 1, expected true or false"),
         (

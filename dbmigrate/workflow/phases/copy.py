@@ -6,7 +6,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 
 from dbmigrate.copying.copier import Copier, CopyLimits
 from dbmigrate.domain.phases import Phase
-from dbmigrate.domain.routes import Direction, Side
+from dbmigrate.domain.routes import Direction
 from dbmigrate.mysql.faults import ServerRefusedError
 from dbmigrate.streaming.cascades import Cascades
 from dbmigrate.workflow.migration import Migration
@@ -22,8 +22,8 @@ def build_copier(migration: Migration) -> Copier:
     config, observer = migration.config.copy_, migration.around.observer
     return Copier(
         migration.require_routes(Direction.FORWARD), origin=migration.source, destination=migration.target,
-        store=migration.store, tenure=migration.tenure(Side.TARGET), in_flight=migration.in_flight,
-        throttle=migration.throttle, clock=migration.around.clock, on_step=migration.around.on_step,
+        store=migration.store, chunks=migration.build_chunk_executor(config.executor), in_flight=migration.in_flight,
+        throttle=migration.throttle,
         limits=CopyLimits(config.workers, config.target_chunk_seconds, config.max_chunk_bytes),
         on_rows=lambda table, rows: observer.rows_copied(str(table), rows),
     )  # fmt: skip

@@ -78,7 +78,9 @@ def _verify_once(run: Run, direction: Direction) -> Verification:
     """One pass; tables already compared by a pass that was interrupted less than an hour ago are skipped."""
     executors = build_executors(run.migration.config.verify.workers)
     stream = run.ensure_stream(direction)
-    verifier = build_verifier(run.migration, direction, settle_with(stream), executors)
+    verifier = build_verifier(
+        run.migration, direction, settle_with(stream), executors, kind=run.migration.config.verify.executor
+    )
     run.verifier = verifier
     try:
         result = verifier.run(skip=_load_done_tables(run, direction))

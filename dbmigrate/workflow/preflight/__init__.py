@@ -15,6 +15,7 @@ from dbmigrate.workflow.preflight import (
     binlog,
     cascades,
     clocks,
+    cluster,
     creators,
     definers,
     definitions,
@@ -56,6 +57,7 @@ CHECKS: tuple[Callable[[Surroundings], list[Finding]], ...] = (
     read_only_bypass.check_read_only_bypass,
     transactions.check_transactions,
     application.check_application,
+    cluster.check_cluster,
 )
 
 
