@@ -15,6 +15,7 @@ why (``cause``) and what to do next (``hint``). It is apart from the drivers' er
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Any
 
 
 class ExitCode(IntEnum):
@@ -40,6 +41,10 @@ class DbmigrateError(Exception):
         self.cause = cause
         self.hint = hint
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Errors travel between processes as they are, whatever their constructors want."""
+        return _restore, (type(self), self.args, self.__dict__)
+
     def __str__(self) -> str:
         lines = [f"{self.place}: {self.message}" if self.place else self.message]
         if self.cause:
@@ -47,6 +52,12 @@ class DbmigrateError(Exception):
         if self.hint:
             lines.append(f"next: {self.hint}")
         return "\n".join(lines)
+
+
+def _restore(kind: type[DbmigrateError], args: tuple[Any, ...], state: dict[str, Any]) -> DbmigrateError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error
 
 
 class ConfigurationError(DbmigrateError):

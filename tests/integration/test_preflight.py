@@ -106,6 +106,9 @@ CASES = (
          text='[app]\nenabled = true\n[cutover]\nfence = "app"\nmax_write_pause_seconds = 250\n'),
     Case("an application behind another fence", "application", Severity.NOTE, "refuses or delays",
          place="[cutover] fence", remedy='"app"', text="[app]\nenabled = true\n"),
+    Case("a scheduler that is not there", "cluster", Severity.OBSTACLE, "the scheduler cannot be reached",
+         place="cluster tcp://127.0.0.1:1", remedy="dask scheduler", text='[copy]\nexecutor = "dask"\n'
+         '[cluster]\nscheduler = "tcp://127.0.0.1:1"\nconnect_timeout_seconds = 1\n'),
     Case("no view of the disk", "disk", Severity.NOTE, "free space cannot be seen", place="target"),
 )  # fmt: skip
 
