@@ -43,6 +43,7 @@ PARTS = (
     Part("growth-workers", ("growth.py", "--of", "workers")),
     Part("growth-size", ("growth.py", "--of", "size")),
     Part("growth-tables", ("growth.py", "--of", "tables")),
+    Part("cluster", ("cluster.py",)),
 )
 
 

@@ -237,13 +237,16 @@ def require_equal(servers: Sequence[LocalServer]) -> None:
 # --- our side ---------------------------------------------------------------------------------------------------
 
 
-def write_config(source: LocalServer, target: LocalServer, *, threads: int = 4, more: str = "") -> Path:
-    """A configuration for this pair; the passwords stay in the environment of the child."""
+def write_config(
+    source: LocalServer, target: LocalServer, *, threads: int = 4, copy: str = "", more: str = ""
+) -> Path:
+    """A configuration for this pair, with more lines for its section ``copy`` and at its end; the passwords stay in the
+    environment of the child."""
     path = source.directory.parent / "dbmigrate.toml"
     path.write_text(
         f'[migration]\nid = "bench"\n[source]\nurl = "{source.url(SCHEMA)}"\npassword_env = "BENCH_SOURCE"\n'
         f'[target]\nurl = "{target.url(SCHEMA)}"\npassword_env = "BENCH_TARGET"\n'
-        f'[copy]\nworkers = {threads}\n[cutover]\napproval = "auto"\n{more}'
+        f'[copy]\nworkers = {threads}\n{copy}[cutover]\napproval = "auto"\n{more}'
     )
     return path
 
