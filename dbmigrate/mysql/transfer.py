@@ -49,13 +49,14 @@ def read_range(session: Session, route: Route, keys: KeyRange, *, plan: LoadPlan
     return _read_literals(session, sql, f"reading rows of {route.name}")
 
 
-def read_keys(session: Session, route: Route, keys: Sequence[Key]) -> RowLiterals:
-    """The literals of the rows that exist among these keys.
+def read_keys(session: Session, route: Route, keys: Sequence[Key], *, plan: LoadPlan | None = None) -> RowLiterals:
+    """The rows that exist among these keys: literals for ``write_rows``, or with a plan the text that ``load_rows`` takes.
 
     Raises:
         ResultCutError: the server cut the result.
     """
-    return _read_literals(session, build_keys_read(route, keys), f"reading keys of {route.name}")
+    sql = build_keys_read(route, keys, row=plan.row if plan else None)
+    return _read_literals(session, sql, f"reading keys of {route.name}")
 
 
 def _read_literals(session: Session, sql: str, doing: str) -> RowLiterals:

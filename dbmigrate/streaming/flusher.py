@@ -6,6 +6,7 @@ each other is flushed one batch after the other; so no two batches with the same
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
@@ -15,13 +16,18 @@ from dbmigrate.domain.keys import Key
 from dbmigrate.domain.routes import Route
 from dbmigrate.domain.schema import TableName
 from dbmigrate.domain.steps import StepHook, no_step
+from dbmigrate.mysql.bulk_load import LoadPlan
 from dbmigrate.mysql.faults import ServerRefusedError, TooLargeError
 from dbmigrate.mysql.servers import Server
-from dbmigrate.mysql.statements import build_holders, build_truncate, build_unique_values
+from dbmigrate.mysql.sessions import ServerWarnedError
+from dbmigrate.mysql.statements import build_holders, build_truncate, build_unique_values, has_integer_key
 from dbmigrate.mysql.tenure import Tenure
-from dbmigrate.mysql.transfer import ResultCutError, delete_keys, read_keys, write_rows
+from dbmigrate.mysql.transfer import ResultCutError, delete_keys, load_rows, read_keys, write_rows
 from dbmigrate.streaming.cascades import Cascades, Keys, find_silent_uniques
+from dbmigrate.streaming.loading import LEAST_LOADED_KEYS, choose_load
 from dbmigrate.streaming.pending import Snapshot
+
+log = logging.getLogger(__name__)
 
 BATCH_KEYS = 1_000
 BATCH_BYTES = 4 * 1024 * 1024
@@ -32,7 +38,10 @@ WaitForChunks = Callable[[Collection[TableName]], None]
 
 
 class Flusher:
-    """Flushes snapshots of pending keys, in rounds."""
+    """Flushes snapshots of pending keys, in rounds.
+
+    ``is_mirrored``: an application may mirror its writes to the destination meanwhile.
+    """
 
     def __init__(
         self,
@@ -42,6 +51,7 @@ class Flusher:
         destination: Server,
         tenure: Tenure,
         executor: Executor,
+        is_mirrored: bool = False,
         wait_for_chunks: WaitForChunks = lambda tables: None,
         on_step: StepHook = no_step,
     ) -> None:
@@ -51,6 +61,10 @@ class Flusher:
         self._tenure, self._executor = tenure, executor
         self._wait_for_chunks, self._on_step = wait_for_chunks, on_step
         self._batch_keys = {name: _first_batch_keys(route) for name, route in self._routes.items()}
+        self._loads = {
+            name: choose_load(route, origin, destination, is_mirrored=is_mirrored)
+            for name, route in self._routes.items()
+        }
         self._vanished: Keys = {}
         self._vanished_lock = threading.Lock()
         self._joined: deque[tuple[TableName, Key]] = deque()  # keys that joined a batch while it was written
@@ -115,6 +129,8 @@ class Flusher:
     def _tasks(self, table: TableName, keys: list[Key]) -> list[Callable[[], None]]:
         """Work that may run at the same time: one task a batch, or one for all where batches may not overlap."""
         size = self._batch_keys[table]
+        if has_integer_key(self._routes[table].origin):
+            keys.sort(key=int)  # neighbours in one batch are read as ranges
         batches = [keys[start : start + size] for start in range(0, len(keys), size)]
         if self._passes[table]:
             return [lambda batch=batch: self._flush_batch(table, batch) for batch in batches]  # type: ignore[misc]
@@ -158,7 +174,7 @@ class Flusher:
         batch = dict.fromkeys(keys)
         for _ in range(MOST_JOINS):
             try:
-                self._transfer_batch(route, list(batch), evicts=False)
+                self._move_rows(route, list(batch), evicts=False)
             except ServerRefusedError as refused:
                 if refused.number != DUPLICATE_ENTRY:
                     raise
@@ -180,17 +196,42 @@ class Flusher:
                 holders |= {row[0] for row in rows if row[0] is not None}
         return holders
 
-    def _transfer_batch(self, route: Route, keys: Sequence[Key], *, evicts: bool = True) -> None:
+    def _transfer_batch(self, route: Route, keys: Sequence[Key]) -> None:
+        """Loaded where the batch is large enough; what a load cannot do, literals decide.
+
+        So a stream fails as one that never loads: with the number of the server's refusal, which leads to its cause.
+        And it goes on where somebody turns off ``local_infile``.
+        """
+        plan = self._loads[route.name] if len(keys) >= LEAST_LOADED_KEYS else None
+        if plan is not None:
+            try:
+                self._move_rows(route, keys, plan=plan)
+            except (ServerRefusedError, ServerWarnedError) as refused:
+                log.info("%s is written as literals from now on: %s", route.name, refused)
+                self._loads[route.name] = None
+            else:
+                return
+        self._move_rows(route, keys)
+
+    def _move_rows(
+        self, route: Route, keys: Sequence[Key], *, plan: LoadPlan | None = None, evicts: bool = True
+    ) -> None:
+        """Make the destination's rows with these keys equal, in one transaction: nothing of it stays on an error.
+
+        With ``plan`` they are loaded, which always evicts.
+        """
         with self._origin.pool.borrow() as session:
-            rows = read_keys(session, route, keys)
+            rows = read_keys(session, route, keys, plan=plan)
         self._on_step("flush.batch.read")
         with self._destination.pool.borrow() as session, self._tenure.transaction(session):
             if rows.count < len(keys) or not evicts:
                 # Some keys are gone, or mean the same row under a collation: delete first, then write what exists.
                 delete_keys(session, route, keys)
-            write_rows(
-                session, route, rows, max_packet_bytes=self._destination.max_packet_bytes, evicts=evicts
-            )
+            most = self._destination.max_packet_bytes
+            if plan:
+                load_rows(session, route, rows, plan, max_packet_bytes=most)
+            else:
+                write_rows(session, route, rows, max_packet_bytes=most, evicts=evicts)
             self._on_step("flush.batch.written")
         if rows.count < len(keys) and self._cascades.may_vanish(route.name):
             with self._vanished_lock:

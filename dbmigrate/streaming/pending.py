@@ -14,6 +14,12 @@ from dbmigrate.domain.keys import Key, MovedKey
 from dbmigrate.domain.positions import Position
 from dbmigrate.domain.schema import TableName
 
+RUSH_CHANGES = 5_000
+RUSH_SECONDS = 0.01
+"""So many changes within so long are a rush: only statements that change many rows are read at half a million a second
+(measured: single-row transactions arrive at 240,000 a second, such statements at a million; a flush writes 200,000)."""
+MOST_RUSH_SECONDS = 0.25
+
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
@@ -52,6 +58,7 @@ class PendingKeys:
         self._beat = beat
         self._most_keys = most_keys
         self._taken_keys = 0
+        self._changes = 0  # delivered since the last take, before they coalesce
         self._changed = False
 
     def add(self, keys: Mapping[TableName, Iterable[Key]], position: Position, beat: int | None) -> None:
@@ -59,6 +66,7 @@ class PendingKeys:
         with self._condition:
             for table, found in keys.items():
                 arrived = list(found)
+                self._changes += len(arrived)
                 self._contents.keys.setdefault(table, {}).update(dict.fromkeys(arrived))
                 moved = {key for key in arrived if type(key) is MovedKey}
                 if moved:
@@ -81,6 +89,7 @@ class PendingKeys:
         """Everything pending, which counts as backlog until ``finish`` or ``put_back``."""
         with self._condition:
             contents, self._contents = self._contents, _Contents()
+            self._changes = 0
             self._changed = False
             self._taken_keys = sum(map(len, contents.keys.values()))
             return Snapshot(contents.keys, contents.moved, tuple(contents.truncated), self._position, self._beat)
@@ -125,6 +134,21 @@ class PendingKeys:
         """Return when something was added since the last ``take``, or after the timeout."""
         with self._condition:
             self._condition.wait_for(lambda: self._changed, timeout_seconds)
+
+    def wait_out_rush(self) -> None:
+        """Return at once unless very many changes arrive very fast, else when they do no longer, or after a quarter second.
+
+        What is still to come is read several times faster than it is flushed, and often changes the same rows again: to
+        flush them once is worth the wait. A shop's own changes never come so fast, so they are not held up.
+        """
+        with self._condition:
+            if self._changes < RUSH_CHANGES:
+                return
+            for _ in range(round(MOST_RUSH_SECONDS / RUSH_SECONDS)):
+                before = self._changes
+                self._condition.wait_for(lambda: False, RUSH_SECONDS)
+                if self._changes - before < RUSH_CHANGES:
+                    return
 
     def wait_for_room(self, should_stop: Callable[[], bool]) -> None:
         """Hold the reader back while too many keys are pending: memory stays bounded, the binlog keeps the rest."""

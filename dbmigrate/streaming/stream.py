@@ -272,6 +272,7 @@ class Stream:
     def _flush_forever(self) -> None:
         while not self._stopping.is_set():
             self._pending.wait_for_change(READ_TIMEOUT_SECONDS)
+            self._pending.wait_out_rush()
             snapshot = self._take_unless_held()
             if snapshot is None:
                 self._stopping.wait(READ_TIMEOUT_SECONDS)

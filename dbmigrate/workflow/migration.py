@@ -197,13 +197,19 @@ class Migration:
         observer = self.around.observer
         flusher = Flusher(
             routes, origin=origin, destination=destination, tenure=self.tenure(direction.origin.other),
-            executor=self.flush_executor, wait_for_chunks=self.in_flight.wait_for, on_step=self.around.on_step,
+            executor=self.flush_executor, is_mirrored=self._may_be_mirrored_to(direction.origin.other),
+            wait_for_chunks=self.in_flight.wait_for, on_step=self.around.on_step,
         )  # fmt: skip
         return Stream(
             direction, routes, origin=origin, flusher=flusher, store=self.store, start=start,
             server_id=_server_id(self.id, direction), clock=self.around.clock,
             on_flushed=observer.keys_flushed, on_step=self.around.on_step,
         )  # fmt: skip
+
+    def _may_be_mirrored_to(self, side: Side) -> bool:
+        """Whether an application may mirror its writes to this side."""
+        app = self.config.app
+        return app.enabled and (app.mirror if side is Side.TARGET else app.mirror_in_soak)
 
     def close(self) -> None:
         """Release threads and connections."""

@@ -20,6 +20,7 @@ from dbmigrate.mysql.introspection import read_server_version, read_table
 from dbmigrate.mysql.sessions import DATA_SESSION, Session
 from dbmigrate.mysql.statements import KeyRange
 from dbmigrate.mysql.transfer import ResultCutError, load_rows, read_range
+from dbmigrate.streaming import loading
 
 PACKET = 1 << 24
 
@@ -175,6 +176,28 @@ def test_who_is_loaded(sides: tuple[Side, Side]) -> None:
     assert choose("t", 4, locks=False)
     assert not choose("t", 2, is_allowed=False)
     assert not choose("p", 1)
+
+
+def test_which_tables_a_stream_loads(sides: tuple[Side, Side]) -> None:
+    """A mirror must not wait for a load that waits for it."""
+    side = sides[0]
+    side.database.execute(
+        "CREATE TABLE t (id INT AUTO_INCREMENT PRIMARY KEY)", "CREATE TABLE u (id INT PRIMARY KEY)",
+        "CREATE TABLE p (id INT PRIMARY KEY, g POINT)",
+    )  # fmt: skip
+
+    def choose(name: str, *, is_mirrored: bool, **settings: bool) -> bool:
+        table = side.read_table(name)
+        route = Route(table, table, tuple(CarriedColumn(c, c) for c in table.columns), ("id",))
+        server: Any = Settled(side.version, **settings)
+        return loading.choose_load(route, server, server, is_mirrored=is_mirrored) is not None
+
+    assert choose("t", is_mirrored=False)
+    assert not choose("t", is_mirrored=True)
+    assert choose("t", is_mirrored=True, locks=False)
+    assert choose("u", is_mirrored=True)
+    assert not choose("u", is_mirrored=False, is_allowed=False)
+    assert not choose("p", is_mirrored=False)
 
 
 @pytest.mark.parametrize("is_allowed", ["ON", "OFF"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from dbmigrate.domain.keys import MovedKey
 from dbmigrate.domain.positions import Position
 from dbmigrate.domain.schema import TableName
@@ -62,3 +64,48 @@ def test_touched_keys_are_handed_out_once() -> None:
     assert taken is not None
     assert sorted(taken[ORDERS]) == [b"1", b"2"]
     assert touched.take() == {}
+
+
+def _change(pending: PendingKeys, first: int, count: int) -> None:
+    pending.add({ORDERS: [b"%d" % number for number in range(first, first + count)]}, LATER, None)
+
+
+def test_a_flush_waits_while_changes_rush_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until they come more slowly; ten changes of a row are ten of them."""
+    pending, waits = PendingKeys(START), 0
+
+    def wait_for(condition: object, seconds: float) -> bool:
+        nonlocal waits
+        waits += 1
+        if waits < 4:
+            _change(pending, 0, 5_000)
+        return False
+
+    _change(pending, 0, 5_000)
+    monkeypatch.setattr(pending._condition, "wait_for", wait_for)
+    pending.wait_out_rush()
+    assert (waits, pending.backlog) == (4, 5_000)
+
+
+def test_a_rush_without_end_is_waited_for_a_quarter_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    pending, waited = PendingKeys(START), 0.0
+
+    def wait_for(condition: object, seconds: float) -> bool:
+        nonlocal waited
+        waited += seconds
+        _change(pending, 0, 6_000)
+        return False
+
+    _change(pending, 0, 6_000)
+    monkeypatch.setattr(pending._condition, "wait_for", wait_for)
+    pending.wait_out_rush()
+    assert waited == pytest.approx(0.25)
+
+
+def test_few_changes_are_flushed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    pending = PendingKeys(START)
+    _change(pending, 0, 5_000)
+    pending.take()
+    _change(pending, 0, 4_999)
+    monkeypatch.setattr(pending._condition, "wait_for", None)
+    pending.wait_out_rush()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import re
+from random import Random
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dbmigrate.domain.schema import Column, Table, TableName
-from dbmigrate.mysql.statements import KeyRange, keys_predicate, range_predicate
+from dbmigrate.domain.schema import Column, Index, Table, TableName
+from dbmigrate.mysql.statements import KeyRange, keys_predicate, own_keys_predicate, range_predicate
 
 
 def _holds(predicate: str, values: dict[str, int]) -> bool:
@@ -57,3 +59,33 @@ def test_keys_by_number_beside_other_columns_are_spelled_out() -> None:
     predicate = keys_predicate(_table(e="enum", n="int"), ["e", "n"], [b"1,2", b"3,4"])
     assert predicate == "((`e` = 1 AND `n` = 2) OR (`e` = 3 AND `n` = 4))"
     assert keys_predicate(_table(e="enum"), ["e"], [b"1", b"2"]) == "`e` IN (1,2)"
+
+
+def _keyed(kind: str) -> Table:
+    primary = Index("PRIMARY", ("id",), is_unique=True, is_primary=True, prefix_lengths=(None,))
+    return Table(TableName("shop", "orders"), "InnoDB", (Column("id", 0, kind, kind, False),), (), (), primary, "")
+
+
+def _find(predicate: str) -> set[int]:
+    """The numbers for which a predicate over ``id`` is true."""
+    ranges = re.findall(r"BETWEEN (-?\d+) AND (-?\d+)", predicate)
+    found = {number for first, last in ranges for number in range(int(first), int(last) + 1)}
+    listed = re.fullmatch(r"`id` IN \((.*)\)", predicate)
+    return found | set(map(int, listed[1].split(","))) if listed else found
+
+
+@given(st.lists(st.tuples(st.integers(-500, 500), st.integers(1, 90)), min_size=1, max_size=6), st.randoms())
+def test_runs_of_keys_hold_exactly_these_keys(runs: list[tuple[int, int]], random: Random) -> None:
+    """Whatever the runs and the order in which their keys came."""
+    numbers = list({number for first, size in runs for number in range(first, first + size)})
+    random.shuffle(numbers)
+    predicate = own_keys_predicate(_keyed("bigint"), [b"%d" % number for number in numbers])
+    assert _find(predicate) == set(numbers)
+
+
+def test_only_long_runs_of_integers_become_ranges() -> None:
+    keys = [b"%d" % number for number in (*range(100, 140), *range(-20, 0))]
+    assert own_keys_predicate(_keyed("int"), keys) == "(`id` BETWEEN -20 AND -1 OR `id` BETWEEN 100 AND 139)"
+    assert own_keys_predicate(_keyed("decimal"), keys).startswith("`id` IN (")
+    assert own_keys_predicate(_keyed("int"), keys[::2]).startswith("`id` IN (")
+    assert own_keys_predicate(_keyed("int"), [b"7"]) == "`id` IN (7)"

@@ -139,7 +139,7 @@ class PacketStream:
             body_end = following - checksum
             if kind in _SELF_DESCRIBED or flags & FLAG_ARTIFICIAL:
                 body_end, checksum = self._end_of_unusual(kind, view, position + 5, following)
-            elif checksum and crc32(view[position + 5 : following]) != _CHECKSUM_HOLDS:
+            elif checksum and crc32(buffer[position + 5 : following]) != _CHECKSUM_HOLDS:
                 raise MalformedEvent(f"checksum of the event that ends at {log_pos} is wrong")
             frames.append((position + 24, body_end, kind, log_pos, flags))
             position = following

@@ -35,7 +35,7 @@ _MARIADB_GTID_CAPABILITY = 4
 _READ_FAILED = 1236
 _SAME_SERVER_ID = 4052  # MariaDB; MySQL says it with 1236
 _OWN_IDS = 0x40000000  # ids that we choose are above it
-_MOST_ROWS = 20_000
+_MOST_ROWS = 5_000  # small, so that a flush has something to do at once; a delivery itself costs next to nothing
 _MOST_BATCHES = 64  # of 128 KiB: how much other traffic is passed over before keys found so far are delivered
 _SILENT_SECONDS_AT_LEAST = 30.0
 _SILENT_HEARTBEATS = 10
@@ -74,7 +74,7 @@ class BinlogReader:
         self._heard_at = 0.0
 
     def read(self, *, timeout_seconds: float) -> Delivery | None:
-        """Everything decoded so far, about 20,000 rows at most; None when nothing arrived in time.
+        """Everything decoded so far, about 5,000 rows at most; None when nothing arrived in time.
 
         Connects first if there is no connection. Transactions of other tables alone give a delivery without
         keys, so that the position moves on.

@@ -354,23 +354,25 @@ class UpdateShape:
 
     def decode(self, buf: bytes, position: int, end: int, keys: list[bytes]) -> int:
         """Append both keys of each row (one where they are equal); returns how many rows."""
-        before, after = self._before, self._after
-        rows = 0
+        before, after, is_partial, merges = self._before, self._after, self._has_partial_values, self._merges
+        find_before, find_after = before.variants.get, after.variants.get
+        before_bytes, after_bytes = before.null_bytes, after.null_bytes
+        append, rows = keys.append, 0
         while position < end:
-            nulls = buf[position : position + before.null_bytes]
-            old, position = before.walk_for(nulls)(buf, position)
-            if self._has_partial_values:
+            nulls = buf[position : position + before_bytes]
+            old, position = (find_before(nulls) or before.walk_for(nulls))(buf, position)
+            if is_partial:
                 position = self._skip_partial_bits(buf, position)
-            nulls = buf[position : position + after.null_bytes]
-            new, position = after.walk_for(nulls)(buf, position)
-            if self._merges:
+            nulls = buf[position : position + after_bytes]
+            new, position = (find_after(nulls) or after.walk_for(nulls))(buf, position)
+            if merges:
                 new = b",".join(o if n is None else n for o, n in zip(old, new, strict=True))
                 old = b",".join(old)
             if new is None or new == old:
-                keys.append(old)
+                append(old)
             else:
-                keys.append(MovedKey(old))
-                keys.append(MovedKey(new))
+                append(MovedKey(old))
+                append(MovedKey(new))
             rows += 1
         if position != end:
             raise MalformedEvent("a row image ends behind its event")

@@ -38,7 +38,8 @@ from dbmigrate.mysql.binlog.rows import KeySink, TableDecoder, parse_table_map, 
 
 _QUERY_HEAD = struct.Struct("<8xB2xH")
 _MYSQL_GTID = struct.Struct("<x16sQ")
-_MARIADB_GTID = struct.Struct("<QIB")
+_MARIADB_GTID = struct.Struct("<I10xQIB")  # from the server id in the event's header on
+_MARIADB_GTID_AHEAD = HEADER_BYTES - 5
 _FL_STANDALONE, _FL_GROUP_COMMIT_ID, _FL_PREPARED_XA = 1, 2, 64
 _DUMMY_TABLE_ID = b"\xff\xff\xff\0\0\0"  # MariaDB ends some statements with a row event of no table
 _MOST_TABLE_MAPS = 20_000  # cached by their bytes; a busy server reopens tables under new ids for years
@@ -266,8 +267,7 @@ class Changes:
         self._in_group = True
 
     def _begin_mariadb(self, buffer: bytes, start: int, end: int) -> None:
-        sequence, domain, flags = _MARIADB_GTID.unpack_from(buffer, start)
-        server = int.from_bytes(buffer[start - HEADER_BYTES + 5 : start - HEADER_BYTES + 9], "little")
+        server, sequence, domain, flags = _MARIADB_GTID.unpack_from(buffer, start - _MARIADB_GTID_AHEAD)
         self._begin_group((domain, server, sequence))
         self._in_transaction = not flags & _FL_STANDALONE
         if flags & _FL_PREPARED_XA:
