@@ -143,9 +143,10 @@ def _read_tables(
     for foreign_key in foreign_keys:
         own[foreign_key.table.name].append(foreign_key)
     referenced = _gather_referenced_columns([*foreign_keys, *outside])
+    definitions = _read_definitions(connection, [TableName(schema, row[0]) for row in rows])
     return tuple(
         replace(
-            _build_table(connection, schema, row, columns[row[0]], indexes[row[0]]),
+            _build_table(definitions[row[0]], schema, row, columns[row[0]], indexes[row[0]]),
             foreign_keys=tuple(own[row[0]]),
             referenced_columns=tuple(sorted(referenced[TableName(schema, row[0])])),
         )
@@ -161,18 +162,40 @@ def _gather_referenced_columns(foreign_keys: Iterable[ForeignKey]) -> defaultdic
 
 
 def _build_table(
-    connection: Connection[Any], schema: str, row: Row, columns: list[Column], indexes: list[Index]
+    definition: str, schema: str, row: Row, columns: list[Column], indexes: list[Index]
 ) -> Table:
     name, engine, estimated, data, index, auto_increment, collation, options, kind = row
-    table = TableName(schema, name)
-    definition = _fetch(connection, f"SHOW CREATE TABLE {quote_table(table)}")[0][1]
     return Table(
-        name=table, engine=engine or "", columns=tuple(columns), indexes=tuple(indexes),
+        name=TableName(schema, name), engine=engine or "", columns=tuple(columns), indexes=tuple(indexes),
         foreign_keys=(), key=choose_key(columns, indexes), create_statement=definition,
         charset=(collation or "").split("_")[0], collation=collation or "", auto_increment=auto_increment,
         estimated_rows=estimated or 0, data_bytes=data or 0, index_bytes=index or 0,
         is_partitioned="partitioned" in (options or ""), is_system_versioned=kind == "SYSTEM VERSIONED",
     )  # fmt: skip
+
+
+_STRING = re.compile(rb"'(?:[^'\\]|''|\\.)*'", re.DOTALL)
+_ESCAPED = {ord("0"): b"\0", ord("n"): b"\n", ord("r"): b"\r", ord("t"): b"\t", ord("Z"): b"\x1a"}
+
+
+def _read_definitions(connection: Connection[Any], tables: Sequence[TableName]) -> dict[str, str]:
+    """What the server prints for each table. MariaDB prints the default of a binary column as the bytes that it is, which
+    need not be text in any charset: those are written as hexadecimal, which means the same."""
+    _fetch(connection, "SET character_set_results = binary")
+    try:
+        printed = {table.name: _fetch(connection, f"SHOW CREATE TABLE {quote_table(table)}")[0][1] for table in tables}
+    finally:
+        _fetch(connection, "SET character_set_results = utf8mb4")
+    return {name: _STRING.sub(_as_text, definition).decode("utf-8") for name, definition in printed.items()}
+
+
+def _as_text(found: re.Match[bytes]) -> bytes:
+    try:
+        found[0].decode("utf-8")
+    except UnicodeDecodeError:
+        value = re.sub(rb"''|\\(.)", lambda pair: _ESCAPED.get(pair[1][0], pair[1]) if pair[1] else b"'", found[0][1:-1], flags=re.DOTALL)
+        return b"x'" + value.hex().encode() + b"'"
+    return found[0]
 
 
 def choose_key(columns: Sequence[Column], indexes: Sequence[Index]) -> Index | None:
