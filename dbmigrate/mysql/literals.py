@@ -297,7 +297,7 @@ def _digest_parts(column: Column, value: str) -> tuple[list[str], list[str]]:
         text = value if _is_binary(column) else f"CONVERT({value} USING utf8mb4)"
         return is_null, [f"SHA2({text}, 256)"]
     if kind in _INEXACT:
-        return [], [_double_text(column, value)]
+        return [], _double_fields(column, value)
     if kind in _EXACT_NUMBERS:
         return is_null, [_without_zerofill(column, value)]
     if kind in _TEMPORALS:
@@ -309,10 +309,20 @@ def _digest_parts(column: Column, value: str) -> tuple[list[str], list[str]]:
     return [], [text if column.charset is None else f"CONVERT({text} USING binary)"]
 
 
-def _double_text(column: Column, value: str) -> str:
-    """A number where one check tells that it prints exactly, else its literal."""
-    number = f"{value} * 1e0 + 0e0" if column.data_type == "float" else f"{value} + 0e0"  # -0.0 prints as -0 on MySQL
-    return f"IF({value} BETWEEN 1e-3 AND 1e99, {number}, {_double_literal(f'{value} * 1e0 + 0e0')})"
+def _double_fields(column: Column, value: str) -> list[str]:
+    """A number as two integers, or its literal and 0 where these would not hold every bit of it.
+
+    Printing a double is the most expensive thing in a digest, so its floor and its fraction in units of 2^-62 are printed
+    instead. Both are exact on every server: the lowest bit of what is at least 1e-3 is not below 2^-62, and what is at
+    most 9e18 fits a BIGINT. The fraction has the number's sign, so that no two numbers share both.
+    """
+    number = f"({value} * 1e0 + 0e0)" if column.data_type == "float" else f"({value} + 0e0)"  # -0.0 prints as -0 on MySQL
+    is_split = f"ABS({number}) BETWEEN 1e-3 AND 9e18 OR {number} = 0"
+    literal = _double_literal(f"{value} * 1e0 + 0e0")
+    return [
+        f"IF({is_split}, CAST(FLOOR({number}) AS SIGNED), {literal})",
+        f"IF({is_split}, CAST({number} % 1e0 * 4611686018427387904e0 AS SIGNED), 0)",
+    ]
 
 
 def compares_by_text(column: Column, source: ServerVersion, target: ServerVersion) -> bool:

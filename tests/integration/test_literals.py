@@ -314,6 +314,24 @@ def test_a_row_whose_columns_have_different_collations_has_one_literal(other: st
 AWKWARD = (None, "", ",", "0", "1", "0,", ",0", "1,", ",1", "NULL", "'", "1,1", "0,,", "2,ab", "√,")
 
 
+def test_no_two_neighbouring_doubles_share_a_digest(flavour_pair: Pair) -> None:
+    """A double is digested as floor and fraction: both signs, halves, and the limits up to which that is exact."""
+    limits = (0.0, 1e-20, 2.0**-10, 1e-3, 0.1, 0.5, 1.0, 1.5, 2.5, 3.5, 12.375, 2.0**52, 2.0**53, 9e18, 2.0**63, 1e99)
+    around = {near for n in limits for near in (n, math.nextafter(n, -math.inf), math.nextafter(n, math.inf))}
+    numbers = {sign * n for n in around for sign in (1, -1)}
+    source, target = open_session(flavour_pair.source), open_session(flavour_pair.target)
+    with source, target:
+        rows = ",".join(f"('{n!r}')" for n in sorted(numbers))
+        found = []
+        for connection, schema in ((source, flavour_pair.source.schema), (target, flavour_pair.target.schema)):
+            fetch(connection, "CREATE TABLE t (id INT AUTO_INCREMENT PRIMARY KEY, v DOUBLE)")
+            fetch(connection, f"INSERT INTO t (v) VALUES (NULL), {rows}")
+            column = read_table(connection, read_server_version(connection), TableName(schema, "t")).column("v")
+            found.append(fetch(connection, f"SELECT {digest_expression([column])} FROM t ORDER BY id"))
+        assert found[0] == found[1]
+        assert len(set(found[0])) == len(numbers) + 1
+
+
 def test_no_two_different_rows_share_a_digest(flavour_pair: Pair) -> None:
     """The text that is hashed says where a value ends, and which are NULL."""
     source = open_session(flavour_pair.source)
