@@ -14,10 +14,15 @@ from pathlib import Path
 
 import pytest
 from databases import Database, Pair
+from hypothesis import HealthCheck, settings
 
 from dbmigrate.domain.errors import FatalError
 from dbmigrate.domain.flavours import Flavour
 from dbmigrate.throwaway.local_servers import LocalServer
+
+# No test fails for being slow: machines are noisy, and speed is measured in bench/.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 FLAVOUR_PAIRS = (
     "mariadb-mariadb",
