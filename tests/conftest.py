@@ -21,7 +21,7 @@ from dbmigrate.domain.flavours import Flavour
 from dbmigrate.throwaway.local_servers import LocalServer
 
 # No test fails for being slow: machines are noisy, and speed is measured in bench/.
-settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("untimed", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
 
 FLAVOUR_PAIRS = (
