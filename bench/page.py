@@ -96,7 +96,7 @@ def _render_part(stored: Stored) -> list[str]:
         f"load before {result['machine'].get('load_before', '')}.", "",
         f"![{stored.name}](performance/{stored.name}.svg)", "", "| ratio | median (lowest to highest) | runs |", "|---|---|---|",
     ]  # fmt: skip
-    lines += [f"| {name} | {_spread(stored, name)} | {len(result['spread'][name]['values'])} |" for name in result["ratios"]]
+    lines += [f"| {name} | {_spread(stored, name)} | {len(result['spread'][name]['values'])} |" for name in result["spread"]]
     lines += ["", "| seconds | median (lowest to highest) |", "|---|---|"]
     lines += [f"| {name} | {_range(values)} |" for name, values in result["seconds"].items() if values]
     if stored.notes:

@@ -20,7 +20,7 @@ _STYLE = {
 
 def plot_ratios(result: Mapping[str, Any], path: Path) -> None:
     """Every ratio as a dot with its range on a logarithmic axis, its target as a bar across; 1 is the peer."""
-    names = list(result["ratios"])[::-1]
+    names = list(result["spread"])[::-1]
     with plt.rc_context(_STYLE):
         figure, axes = plt.subplots(figsize=(8, 0.9 + 0.28 * len(names)))
         for y, name in enumerate(names):
