@@ -153,10 +153,10 @@ class DaskCluster:
                 hint="start it again with its workers and run again; what was copied is kept",
             ) from fault  # fmt: skip
 
-    def forget(self, migration_id: str) -> None:
-        """Have the processes close their connections for a migration, as far as they can be reached."""
+    def forget(self, assignment: Assignment) -> None:
+        """Have the processes close their connections for an assignment, as far as they can be reached."""
         with contextlib.suppress(Exception):
-            self._client.run(close_workplace, migration_id, on_error="ignore")
+            self._client.run(close_workplace, assignment.key, on_error="ignore")
 
     def close(self) -> None:
         """Disconnect."""

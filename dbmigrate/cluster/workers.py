@@ -46,6 +46,11 @@ class Assignment:
     up_seconds: float
 
     @property
+    def key(self) -> tuple[str, int | None]:
+        """What tells one runner's work from another's."""
+        return self.migration_id, self.generation
+
+    @property
     def endpoints(self) -> dict[Side, Endpoint]:
         """Where both servers are."""
         return {Side.SOURCE: Endpoint("source", self.source), Side.TARGET: Endpoint("target", self.target)}
@@ -79,29 +84,29 @@ def perform(assignment: Assignment, work: Callable[[Workplace, Task], Outcome], 
 
 
 class _Workplaces:
-    """The workplace of this process: kept from task to task, replaced when another runner gives them."""
+    """The workplaces of this process, kept from task to task: one for a runner, one for whoever compares beside it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._open: dict[str, tuple[int | None, Workplace]] = {}
+        self._open: dict[tuple[str, int | None], Workplace] = {}
 
     def find(self, assignment: Assignment) -> Workplace:
-        """The workplace for an assignment, opened now if there is none."""
+        """The workplace for an assignment, opened now if there is none; that of an earlier runner is closed then."""
         with self._lock:
-            generation, workplace = self._open.get(assignment.migration_id, (None, None))
-            if workplace is None or generation != assignment.generation:
-                self._close(assignment.migration_id)
-                workplace = _open_workplace(assignment)
-                self._open[assignment.migration_id] = (assignment.generation, workplace)
-            return workplace
+            if assignment.key not in self._open:
+                if assignment.generation is not None:
+                    for key in [(name, lease) for name, lease in self._open if name == assignment.migration_id and lease]:
+                        self._close(key)
+                self._open[assignment.key] = _open_workplace(assignment)
+            return self._open[assignment.key]
 
-    def close(self, migration_id: str) -> None:
-        """Give the connections for a migration back."""
+    def close(self, key: tuple[str, int | None]) -> None:
+        """Give the connections of an assignment back."""
         with self._lock:
-            self._close(migration_id)
+            self._close(key)
 
-    def _close(self, migration_id: str) -> None:
-        _, workplace = self._open.pop(migration_id, (None, None))
+    def _close(self, key: tuple[str, int | None]) -> None:
+        workplace = self._open.pop(key, None)
         if workplace is not None:
             workplace.halves.shutdown(wait=False)
             for server in workplace.servers.values():
@@ -111,9 +116,9 @@ class _Workplaces:
 _WORKPLACES = _Workplaces()
 
 
-def close_workplace(migration_id: str) -> None:
-    """Close what this process keeps open for a migration."""
-    _WORKPLACES.close(migration_id)
+def close_workplace(key: tuple[str, int | None]) -> None:
+    """Close what this process keeps open for an assignment."""
+    _WORKPLACES.close(key)
 
 
 def _open_workplace(assignment: Assignment) -> Workplace:

@@ -17,7 +17,6 @@ from dbmigrate.copying.in_flight import ChunksInFlight
 from dbmigrate.copying.loading import choose_load
 from dbmigrate.copying.sizing import ChunkSizer
 from dbmigrate.copying.stripes import plan_stripes
-from dbmigrate.domain.errors import DbmigrateError
 from dbmigrate.domain.routes import Route
 from dbmigrate.domain.schema import TableName
 from dbmigrate.mysql.control import ControlStore, StripeState
@@ -164,18 +163,18 @@ class Copier:
         with self._in_flight.running(stripe.table):
             try:
                 copied = self._chunks.run(copy_chunk, task)
-            except ResultCutError as cut:
+            except Exception as fault:  # whatever it was: who was at it may still be, and must not commit any more
+                standing = self._note(self._store.claim_stripe(stripe))
+                if not isinstance(fault, ResultCutError):
+                    raise
                 if task.wanted == 1:
                     raise TooLargeError(
                         "a row is too large to move", place=str(stripe.table),
                         cause=f"the row after key {(stripe.cursor or b'(start)').decode()} does not fit one statement",
                         hint="raise max_allowed_packet on both servers (a binary value needs twice its size)",
-                    ) from cut  # fmt: skip
+                    ) from fault  # fmt: skip
                 sizer.shrink()
-                return self._note(self._store.claim_stripe(stripe))
-            except DbmigrateError:
-                self._note(self._store.claim_stripe(stripe))
-                raise
+                return standing
             sizer.record(rows=copied.rows, size_bytes=copied.size_bytes, seconds=copied.seconds)
             return self._note(copied.stripe)
 

@@ -217,7 +217,7 @@ class Migration:
         self.flush_executor.shutdown(wait=True)
         self._halves.shutdown(wait=True)
         if self._cluster is not None:
-            self._cluster.forget(self.id)
+            self._cluster.forget(self.build_assignment())
             self._cluster.close()
         self.store.close()
         for server in self.servers.values():
