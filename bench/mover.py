@@ -110,9 +110,10 @@ def follow(config: Path, seconds: str) -> dict[str, Any]:
 
 
 def verify(config: Path) -> dict[str, Any]:
-    """Compare everything once, as the verify phase does."""
+    """Compare everything once while the stream runs, as the verify phase does."""
 
     def work(run: Run) -> dict[str, Any]:
+        run.ensure_stream(Direction.FORWARD)
         began = time.monotonic()
         result = verify_completely(run, Direction.FORWARD, repair=False)
         seconds = time.monotonic() - began

@@ -5,6 +5,8 @@ Integer keys are cut by arithmetic; others by walking the key's index once.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from dbmigrate.domain.keys import Key
 from dbmigrate.domain.schema import Table
 from dbmigrate.mysql.sessions import Session
@@ -20,6 +22,26 @@ def cut_table(session: Session, table: Table, wanted: int) -> list[Key]:
     return _cut_integers(session, table, wanted) if _is_cut_by_arithmetic(table) else _cut_index(session, table, wanted)
 
 
+def cut_with_ends(session: Session, table: Table, wanted: int) -> list[Key]:
+    """The edges of ``cut_table``, and where keys are cut by arithmetic the lowest and the highest key around them."""
+    if wanted <= 1:
+        return []
+    if not _is_cut_by_arithmetic(table):
+        return _cut_index(session, table, wanted)
+    low, high = _read_span(session, table)
+    return [str(edge).encode() for edge in sorted({low, *cut_span(low, high, wanted), high})]
+
+
+def find_stride(table: Table, edges: Sequence[Key], rows: int) -> int | None:
+    """How wide a range of keys between these edges (``cut_with_ends``) is that holds about ``rows`` rows, and at most twice
+    as many; None where keys are not integers, or lie too far apart for such a promise."""
+    if not _is_cut_by_arithmetic(table) or len(edges) < 2:
+        return None
+    span = int(edges[-1]) - int(edges[0]) + 1
+    width = rows * span // max(1, table.estimated_rows)
+    return max(rows, width) if width <= 2 * rows else None
+
+
 def _is_cut_by_arithmetic(table: Table) -> bool:
     return len(table.key_columns) == 1 and table.key_columns[0].data_type in _INTEGERS
 
@@ -32,8 +54,12 @@ def cut_span(low: int, high: int, wanted: int) -> list[int]:
 
 
 def _cut_integers(session: Session, table: Table, wanted: int) -> list[Key]:
+    return [str(edge).encode() for edge in cut_span(*_read_span(session, table), wanted)]
+
+
+def _read_span(session: Session, table: Table) -> tuple[int, int]:
     low, high = session.execute(build_key_span(table), doing=f"reading the keys of {table.name}").rows[0]
-    return [str(edge).encode() for edge in cut_span(int(low or 0), int(high or 0), wanted)]
+    return int(low or 0), int(high or 0)
 
 
 def _cut_index(session: Session, table: Table, wanted: int) -> list[Key]:

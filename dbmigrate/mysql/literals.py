@@ -19,23 +19,22 @@ import re
 from collections.abc import Mapping, Sequence
 from enum import Enum
 
-from dbmigrate.domain.flavours import ServerVersion
 from dbmigrate.domain.schema import Column
 from dbmigrate.mysql.identifiers import quote_identifier
 
-_INTEGERS = frozenset({"tinyint", "smallint", "mediumint", "int", "bigint"})
-_EXACT_NUMBERS = _INTEGERS | {"decimal"}
-_INEXACT = frozenset({"float", "double"})
-_TEXTS = frozenset({"char", "varchar", "tinytext", "text", "mediumtext", "longtext"})
+INTEGERS = frozenset({"tinyint", "smallint", "mediumint", "int", "bigint"})
+EXACT_NUMBERS = INTEGERS | {"decimal"}
+INEXACT = frozenset({"float", "double"})
+TEXTS = frozenset({"char", "varchar", "tinytext", "text", "mediumtext", "longtext"})
 _BINARIES = frozenset({"binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob", "vector"})
 _GEOMETRIES = frozenset(
     {"geometry", "point", "linestring", "polygon", "multipoint", "multilinestring", "multipolygon",
      "geometrycollection", "geomcollection"}
 )  # fmt: skip
-_TEMPORALS = frozenset({"date", "time", "datetime", "timestamp"})
+TEMPORALS = frozenset({"date", "time", "datetime", "timestamp"})
 _PRINTED = frozenset({"uuid", "inet4", "inet6"})
 _KNOWN = (
-    _EXACT_NUMBERS | _INEXACT | _TEXTS | _BINARIES | _GEOMETRIES | _TEMPORALS | _PRINTED
+    EXACT_NUMBERS | INEXACT | TEXTS | _BINARIES | _GEOMETRIES | TEMPORALS | _PRINTED
     | {"year", "bit", "enum", "set", "json"}
 )  # fmt: skip
 _THROUGH_UTF8MB4 = frozenset({"utf8mb4", "utf8mb3", "utf8", "latin1", "gb18030", "ucs2", None})
@@ -45,7 +44,6 @@ Tried on all one- and two-byte characters of every charset. ASCII is not among t
 it, which become question marks. UCS-2 has to be: MySQL warns of its name in every literal, and a warning stops the
 data path.
 """
-_HUGE = _GEOMETRIES | {"mediumtext", "longtext", "mediumblob", "longblob", "json", "vector"}
 _BARE_COLUMN = re.compile(r"`(?:[^`]|``)+`")
 
 
@@ -70,28 +68,28 @@ def find_literal_form(column: Column) -> LiteralForm:
     Raises:
         ValueError: a type that this module does not know.
     """
-    _require_known(column)
+    require_known(column)
     if column.data_type in _GEOMETRIES | {"vector"}:
         return LiteralForm.GEOMETRY
-    if _is_binary(column):
+    if is_binary(column):
         return LiteralForm.BYTES
     if column.data_type in ("bit", "year"):
         return LiteralForm.BARE
-    if column.data_type in _TEXTS and column.charset not in _THROUGH_UTF8MB4:
+    if column.data_type in TEXTS and column.charset not in _THROUGH_UTF8MB4:
         return LiteralForm.INTRODUCED
     return LiteralForm.QUOTED
 
 
 def is_text(column: Column) -> bool:
     """Whether the column holds plain text: CHAR to LONGTEXT, not JSON, ENUM or SET."""
-    return column.data_type in _TEXTS and not column.is_json
+    return column.data_type in TEXTS and not column.is_json
 
 
-def _is_binary(column: Column) -> bool:
-    return column.data_type in _BINARIES | _GEOMETRIES or (column.data_type in _TEXTS and column.charset == "binary")
+def is_binary(column: Column) -> bool:
+    return column.data_type in _BINARIES | _GEOMETRIES or (column.data_type in TEXTS and column.charset == "binary")
 
 
-def _require_known(column: Column) -> None:
+def require_known(column: Column) -> None:
     if column.data_type not in _KNOWN:
         raise ValueError(f"columns of type {column.column_type} are not supported")
 
@@ -105,13 +103,13 @@ def literal_expression(column: Column, value_sql: str | None = None) -> str:
     Raises:
         ValueError: a type that this module does not know.
     """
-    _require_known(column)
+    require_known(column)
     value = value_sql if value_sql is not None else quote_identifier(column.name)
     kind = column.data_type
-    if _is_binary(column):
+    if is_binary(column):
         return _or_null(f"CONCAT('X''', HEX({value}), '''')")
-    if kind in _INEXACT:
-        return _double_literal(f"{value} * 1e0")  # widened, because FLOAT prints 6 digits
+    if kind in INEXACT:
+        return double_literal(f"{value} * 1e0")  # widened, because FLOAT prints 6 digits
     if kind == "bit":  # a quoted number would be taken for the bits of its digits
         return _or_null(f"CONVERT(CAST({value} AS UNSIGNED) USING utf8mb4)")
     if kind == "year":  # a quoted 0 would become 2000
@@ -120,22 +118,22 @@ def literal_expression(column: Column, value_sql: str | None = None) -> str:
         return _enum_literal(column, value)
     if kind == "set" and "" in column.members:
         return f"QUOTE({value} | 0)"  # by name, the empty member would be no member
-    if kind in _TEXTS and column.charset not in _THROUGH_UTF8MB4:
+    if kind in TEXTS and column.charset not in _THROUGH_UTF8MB4:
         return _bytes_with_charset(column, value)
-    if kind in _TEXTS | {"set", "json"}:
+    if kind in TEXTS | {"set", "json"}:
         return f"QUOTE({_as_utf8mb4(column, value)})"
-    return f"QUOTE({_without_zerofill(column, value)})"
+    return f"QUOTE({without_zerofill(column, value)})"
 
 
 def _or_null(literal: str) -> str:
     return f"IFNULL({literal}, 'NULL')"
 
 
-def _without_zerofill(column: Column, value: str) -> str:
+def without_zerofill(column: Column, value: str) -> str:
     return f"{value} + 0" if "zerofill" in column.column_type.lower() else value
 
 
-def _double_literal(value: str) -> str:
+def double_literal(value: str) -> str:
     """All digits of a double, quoted, because -0 as a number literal is the integer 0.
 
     MySQL prints computed doubles into 22 characters and rounds what does not fit: up to two digits of very small and very
@@ -180,19 +178,19 @@ def key_literal_expression(column: Column) -> str:
         ValueError: a type that cannot be part of a key.
     """
     value, kind = quote_identifier(column.name), column.data_type
-    if _is_binary(column) and kind not in _GEOMETRIES | {"vector"}:
+    if is_binary(column) and kind not in _GEOMETRIES | {"vector"}:
         return f"CONCAT('X''', HEX({value}), '''')"
-    if kind in _EXACT_NUMBERS:
-        return f"CONVERT({_without_zerofill(column, value)} USING utf8mb4)"
+    if kind in EXACT_NUMBERS:
+        return f"CONVERT({without_zerofill(column, value)} USING utf8mb4)"
     if kind == "year":
         return f"CONVERT({value} + 0 USING utf8mb4)"
     if kind == "bit":
         return f"CONVERT(CAST({value} AS UNSIGNED) USING utf8mb4)"
     if kind in ("enum", "set"):  # `+ 0` would print the 64th member as -1, and MySQL the others as doubles
         return f"CONVERT({value} | 0 USING utf8mb4)"
-    if kind in _TEXTS:
+    if kind in TEXTS:
         return f"CONCAT('_{column.charset} X''', HEX({value}), '''')"
-    if kind in _TEMPORALS | _PRINTED:
+    if kind in TEMPORALS | _PRINTED:
         return f"CONCAT('''', {value}, '''')"
     raise ValueError(f"a column of type {column.column_type} cannot be part of a key")
 
@@ -206,7 +204,7 @@ def key_expression(columns: Sequence[Column]) -> str:
 
 def refuse_reason_as_key(column: Column) -> str | None:
     """Why a column cannot be part of the key by which rows are found, or None."""
-    if column.data_type in _INEXACT:
+    if column.data_type in INEXACT:
         return "equality on FLOAT and DOUBLE is not exact"
     if column.is_json or column.data_type == "json":
         return "JSON has no order and no exact text"
@@ -235,101 +233,3 @@ def row_literal_expression(columns: Sequence[Column], values: Mapping[str, str] 
 def join_row(parts: Sequence[str]) -> str:
     """SQL whose value is ``(part,part,…)`` from SQL for each part."""
     return "CONCAT('(', " + ", ',', ".join(parts) + ", ')')"
-
-
-def digest_expression(columns: Sequence[Column], values: Mapping[str, str] | None = None) -> str:
-    """SQL whose value is a BIGINT UNSIGNED: 64 bits of SHA-256 over the row. Names a row that differs.
-
-    Equal rows have equal digests on every flavour, whatever charset a side keeps its text in; for the columns for
-    which ``compares_by_text`` is false that cannot be, and they are to be left out. -0.0 equals 0.0, as in SQL, and
-    characters that Unicode does not have (262 of Big5, none of Latin 1) equal each other.
-    """
-    return f"CAST(CONV(LEFT({_hash_expression(columns, values)}, 16), 16, 10) AS UNSIGNED)"
-
-
-def range_digest_expression(columns: Sequence[Column], values: Mapping[str, str] | None = None) -> str:
-    """SQL whose value is 32 bits of the same, at three quarters of the price; XOR of them says whether ranges differ.
-
-    A differing range looks equal once in four billion (2^32): the checksum of a SHA-256 is as good as random, unlike
-    that of the row, whose XOR would not see two rows that swapped a value.
-    """
-    return f"CRC32({_hash_expression(columns, values)})"
-
-
-def comparable_expression(column: Column, value: str) -> str:
-    """SQL whose value is the same text on both sides for equal values, in whatever charset a side keeps its text."""
-    if column.data_type in _TEXTS and not _is_binary(column):
-        return f"QUOTE(CONVERT({value} USING utf8mb4))"
-    return literal_expression(column, value)
-
-
-_FLAGS_A_NUMBER = 32
-
-
-def _hash_expression(columns: Sequence[Column], values: Mapping[str, str] | None) -> str:
-    """SHA-256 of a text that no two different rows share.
-
-    It begins with flags (which values are NULL, and are left out), and every field that follows ends by itself: a number
-    or a time at the comma, a text after as many bytes as were announced, a literal at its quote. Such text costs
-    half of what literals cost. All of it is bytes, those of UTF-8: columns of many collations do not concatenate.
-    """
-    values = values or {}
-    flags: list[str] = []
-    fields: list[str] = []
-    for column in columns:
-        own_flags, own_fields = _digest_parts(column, values.get(column.name, quote_identifier(column.name)))
-        flags += own_flags
-        fields += own_fields
-    numbers = [
-        " + ".join(f"{1 << bit} * ({flag})" for bit, flag in enumerate(flags[start : start + _FLAGS_A_NUMBER]))
-        for start in range(0, len(flags), _FLAGS_A_NUMBER)
-    ]
-    return f"SHA2(CONCAT_WS(',', {', '.join([*numbers, *fields])}), 256)"
-
-
-def _digest_parts(column: Column, value: str) -> tuple[list[str], list[str]]:
-    """Flags and fields of one column. A field is NULL only where a flag says so."""
-    _require_known(column)
-    kind = column.data_type
-    is_null = [f"{value} IS NULL"] if column.is_nullable else []
-    if kind in _HUGE:
-        # Its digest in its place: a row longer than max_allowed_packet would be NULL, and NULL goes unnoticed.
-        text = value if _is_binary(column) else f"CONVERT({value} USING utf8mb4)"
-        return is_null, [f"SHA2({text}, 256)"]
-    if kind in _INEXACT:
-        return [], _double_fields(column, value)
-    if kind in _EXACT_NUMBERS:
-        return is_null, [_without_zerofill(column, value)]
-    if kind in _TEMPORALS:
-        return is_null, [value]
-    if kind in _TEXTS and not _is_binary(column):
-        text = value if column.charset in ("utf8mb4", "utf8mb3", "utf8") else f"CONVERT({value} USING utf8mb4)"
-        return is_null, [f"LENGTH({text})", f"CONVERT({text} USING binary)"]
-    text = literal_expression(column, value)
-    return [], [text if column.charset is None else f"CONVERT({text} USING binary)"]
-
-
-def _double_fields(column: Column, value: str) -> list[str]:
-    """A number as two integers, or its literal and 0 where these would not hold every bit of it.
-
-    Printing a double is the most expensive thing in a digest, so its floor and its fraction in units of 2^-62 are printed
-    instead. Both are exact on every server: the lowest bit of what is at least 1e-3 is not below 2^-62, and what is at
-    most 9e18 fits a BIGINT. The fraction has the number's sign, so that no two numbers share both.
-    """
-    number = f"({value} * 1e0 + 0e0)" if column.data_type == "float" else f"({value} + 0e0)"  # -0.0 prints as -0 on MySQL
-    is_split = f"ABS({number}) BETWEEN 1e-3 AND 9e18 OR {number} = 0"
-    literal = _double_literal(f"{value} * 1e0 + 0e0")
-    return [
-        f"IF({is_split}, CAST(FLOOR({number}) AS SIGNED), {literal})",
-        f"IF({is_split}, CAST({number} % 1e0 * 4611686018427387904e0 AS SIGNED), 0)",
-    ]
-
-
-def compares_by_text(column: Column, source: ServerVersion, target: ServerVersion) -> bool:
-    """Whether equal values have equal literals on both servers: everything but JSON that MySQL holds.
-
-    MariaDB keeps JSON as the text it was given, MySQL as values. And MySQL keeps decimals inside JSON (as SQL functions
-    make them) apart from doubles: 1.10 goes over as text and prints as 1.1 from then on.
-    """
-    is_json = column.is_json or column.data_type == "json"
-    return not is_json or (source.is_mariadb and target.is_mariadb)

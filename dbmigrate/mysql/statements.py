@@ -14,14 +14,9 @@ from itertools import pairwise
 from dbmigrate.domain.keys import Key
 from dbmigrate.domain.routes import CarriedColumn, Route
 from dbmigrate.domain.schema import Column, ForeignKey, Table, TableName
+from dbmigrate.mysql.digests import comparable_expression, digest_expression, range_digest_expression
 from dbmigrate.mysql.identifiers import quote_columns, quote_identifier, quote_table
-from dbmigrate.mysql.literals import (
-    comparable_expression,
-    digest_expression,
-    key_expression,
-    range_digest_expression,
-    row_literal_expression,
-)
+from dbmigrate.mysql.literals import key_expression, row_literal_expression
 
 _INTEGERS = frozenset({"tinyint", "smallint", "mediumint", "int", "bigint"})
 _LEAST_RUN = 20  # keys a range, on average: one range costs servers as much as ten keys
@@ -230,7 +225,7 @@ class Comparison:
 
     @property
     def range_digest(self) -> str:
-        """What a range combines by XOR, a number of 32 bits."""
+        """What a range combines by XOR, a BIGINT UNSIGNED expression."""
         return range_digest_expression(self.columns, dict(self.values))
 
 
@@ -264,7 +259,7 @@ def _halves(carried: CarriedColumn) -> tuple[tuple[Column, str], tuple[Column, s
         column, sql = replace(destination, name=column.name), _cast(destination, sql)
     elif origin is not None and origin.members and origin.members == destination.members:
         column = replace(column, data_type="bigint", column_type="bigint unsigned", charset=None, members=())
-        sql, there = f"({sql} | 0)", f"({there} | 0)"
+        sql, there = f"CAST({sql} AS UNSIGNED)", f"CAST({there} AS UNSIGNED)"
     may_be_null = carried.expression is not None or origin is None or origin.is_nullable or destination.is_nullable
     column = replace(column, is_nullable=may_be_null)
     if column.charset is None:

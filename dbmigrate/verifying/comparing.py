@@ -17,7 +17,7 @@ from dbmigrate.domain.errors import FatalError
 from dbmigrate.domain.keys import Key
 from dbmigrate.domain.routes import CarriedColumn, Route
 from dbmigrate.domain.schema import TableName
-from dbmigrate.mysql.literals import compares_by_text
+from dbmigrate.mysql.digests import compares_by_text
 from dbmigrate.mysql.servers import Server
 from dbmigrate.mysql.sessions import SessionPool
 from dbmigrate.mysql.statements import (

@@ -16,7 +16,7 @@ from dbmigrate.domain.keys import Key
 from dbmigrate.domain.routes import Route, Side
 from dbmigrate.domain.schema import ForeignKey, TableName
 from dbmigrate.domain.steps import StepHook, no_step
-from dbmigrate.mysql.cuts import cut_table
+from dbmigrate.mysql.cuts import cut_with_ends, find_stride
 from dbmigrate.mysql.servers import Server
 from dbmigrate.mysql.statements import KeyRange, build_orphan_count
 from dbmigrate.mysql.workplace import ChunkExecutor
@@ -28,6 +28,8 @@ LOOKS = 3
 MOVING_LOOKS = 20
 """How often a row that keeps changing is looked at; then it is left to the stream and counted."""
 SUSPECTS_AT_ONCE = 500
+SPARSEST = 4
+"""The next chunk is found by walking the index where the last held less than one in so many of the rows wanted."""
 LEAST_CHUNKS = 2
 """A part of a table holds at least so many chunks, as far as the estimate of its rows is right."""
 
@@ -74,6 +76,7 @@ class _TableWork:
 
     comparison: TableComparison
     open_parts: int
+    stride: int | None
     rows: int = 0
 
 
@@ -132,10 +135,12 @@ class Verifier:
         futures: list[Future[None]] = []
         try:
             for route in todo:  # the first are being compared while the others are cut
-                parts = self._cut(route)
+                edges = self._cut(route)
+                parts = [KeyRange(*pair) for pair in itertools.pairwise([None, *edges, None])]
                 work = _TableWork(
-                    TableComparison(route, self._origin, self._destination, self._pair_executor), len(parts)
-                )
+                    TableComparison(route, self._origin, self._destination, self._pair_executor), len(parts),
+                    find_stride(route.origin, edges, self._chunk_rows),
+                )  # fmt: skip
                 futures += [
                     self._executor.submit(self._verify_part, work, keys, is_first=number == 0)
                     for number, keys in enumerate(parts)
@@ -153,17 +158,15 @@ class Verifier:
         """What has been found so far."""
         return self._result
 
-    def _cut(self, route: Route) -> list[KeyRange]:
-        """The table in parts that workers compare at the same time; together they hold every key there may be."""
+    def _cut(self, route: Route) -> list[Key]:
+        """Inner edges between parts that workers compare at the same time; together they hold every key there may be."""
         wanted = min(self._parts, route.origin.estimated_rows // (LEAST_CHUNKS * self._chunk_rows))
 
         def verb() -> list[Key]:
             with self._origin.pool.borrow() as session:
-                return cut_table(session, route.origin, wanted)
+                return cut_with_ends(session, route.origin, wanted)
 
-        cuts = self._origin.retry.retrying(verb, idempotent=True) if wanted > 1 else []
-        edges: list[Key | None] = [None, *cuts, None]
-        return [KeyRange(*pair) for pair in itertools.pairwise(edges)]
+        return self._origin.retry.retrying(verb, idempotent=True) if wanted > 1 else []
 
     def _verify_part(self, work: _TableWork, keys: KeyRange, *, is_first: bool) -> None:
         """Compare a part chunk by chunk; whoever ends the last part of a table ends the table."""
@@ -172,15 +175,16 @@ class Verifier:
         route = work.comparison.route
         if is_first:
             work.comparison.require_keys_find_rows()
-        lower, rows = keys.lower, 0
+        lower, rows, stride = keys.lower, 0, work.stride
         while not self._stopping.is_set():
             self._wait_to_start(self._stopping.is_set)
-            task = RangeTask(route, self._begins_at, KeyRange(lower, keys.upper), self._chunk_rows)
+            task = RangeTask(route, self._begins_at, KeyRange(lower, keys.upper), self._chunk_rows, stride)
             upper, found = self._verify_next(work.comparison, task)
             rows += found
             if upper == keys.upper:
                 break
             lower = upper
+            stride = work.stride if SPARSEST * found >= self._chunk_rows else None  # a gap is not walked step by step
         else:
             return
         with self._lock:

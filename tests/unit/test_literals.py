@@ -6,9 +6,8 @@ import pytest
 
 from dbmigrate.domain.flavours import ServerVersion
 from dbmigrate.domain.schema import Column, Generation
+from dbmigrate.mysql.digests import compares_by_text, digest_expression
 from dbmigrate.mysql.literals import (
-    compares_by_text,
-    digest_expression,
     key_expression,
     key_literal_expression,
     literal_expression,
