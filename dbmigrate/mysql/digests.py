@@ -17,7 +17,6 @@ from dbmigrate.mysql.literals import (
     INEXACT,
     TEMPORALS,
     TEXTS,
-    double_literal,
     is_binary,
     is_text,
     literal_expression,
@@ -79,7 +78,7 @@ def _digest_parts(column: Column, value: str) -> tuple[list[str], list[str]]:
         text = value if is_binary(column) else f"CONVERT({value} USING utf8mb4)"
         return is_null, [f"SHA2({text}, 256)"]
     if kind in INEXACT:
-        return [], _double_fields(column, value)
+        return is_null, [f"HEX({_double_bytes(column, value)})"]
     if kind in EXACT_NUMBERS:
         return is_null, [without_zerofill(column, value)]
     if kind in TEMPORALS:
@@ -91,28 +90,19 @@ def _digest_parts(column: Column, value: str) -> tuple[list[str], list[str]]:
     return [], [text if column.charset is None else f"CONVERT({text} USING binary)"]
 
 
-def _double_fields(column: Column, value: str) -> list[str]:
-    """A number as two integers, or its literal and 0 where these would not hold every bit of it.
+def _double_bytes(column: Column, value: str) -> str:
+    """The 64 bits of a number as both servers store them in a geometry, 0.0 for -0.0.
 
-    Printing a double is the most expensive thing in a digest, so its floor and its fraction in units of 2^-62 are printed
-    instead. Both are exact on every server: the lowest bit of what is at least 1e-3 is not below 2^-62, and what is at
-    most 9e18 fits a BIGINT. The fraction has the number's sign, so that no two numbers share both.
+    Printing a double is the most expensive thing a digest can do, and no other function of both hands out its bytes.
     """
-    number = f"({value} * 1e0 + 0e0)" if column.data_type == "float" else f"({value} + 0e0)"  # -0.0 prints as -0 on MySQL
-    is_split = f"ABS({number}) BETWEEN 1e-3 AND 9e18 OR {number} = 0"
-    literal = double_literal(f"{value} * 1e0 + 0e0")
-    return [
-        f"IF({is_split}, CAST(FLOOR({number}) AS SIGNED), {literal})",
-        f"IF({is_split}, CAST({number} % 1e0 * 4611686018427387904e0 AS SIGNED), 0)",
-    ]
+    number = f"{value} * 1e0" if column.data_type == "float" else value
+    return f"POINT({number} + 0e0, 0)"
 
 
 # --- ranges -------------------------------------------------------------------------------------------------------
 
 SPREAD = 2654435761
 """An odd number of 32 bits, half of them set: its product with a checksum fits 64 bits."""
-_FLOOR_SPREAD = 8388593
-"""A prime of 23 bits: its product with a floor up to 1e12 fits a BIGINT."""
 
 
 def range_digest_expression(columns: Sequence[Column], values: Mapping[str, str] | None = None) -> str:
@@ -133,8 +123,8 @@ def _range_field(column: Column, value: str) -> str:
     """Text without a comma, never NULL: a number, a time, or the checksum of anything else."""
     require_known(column)
     if column.data_type in INEXACT:
-        return _mixed_double(column, value)
-    if column.data_type in EXACT_NUMBERS:
+        field = f"CRC32({_double_bytes(column, value)})"
+    elif column.data_type in EXACT_NUMBERS:
         field = without_zerofill(column, value)
     elif column.data_type in TEMPORALS:
         field = value
@@ -147,19 +137,6 @@ def _range_field(column: Column, value: str) -> str:
     else:
         return f"CRC32({literal_expression(column, value)})"
     return f"IFNULL({field}, 'N')" if column.is_nullable else field
-
-
-def _mixed_double(column: Column, value: str) -> str:
-    """A double's floor and fraction mixed into one integer where both are exact, its literal where not.
-
-    The fraction is exact where the number is not between -0.5 and 1e-3: see ``_double_fields``.
-    """
-    number = f"({value} * 1e0)" if column.data_type == "float" else value
-    return (
-        f"IF({number} BETWEEN 1e-3 AND 1e12 OR {number} = 0 OR {number} BETWEEN -1e12 AND -0.5, "
-        f"(CAST(FLOOR({number}) AS SIGNED) * {_FLOOR_SPREAD}) "
-        f"^ CAST(({number} - FLOOR({number})) * 4611686018427387904e0 AS SIGNED), {double_literal(f'{value} * 1e0 + 0e0')})"
-    )
 
 
 # --- both ---------------------------------------------------------------------------------------------------------

@@ -109,7 +109,7 @@ def literal_expression(column: Column, value_sql: str | None = None) -> str:
     if is_binary(column):
         return _or_null(f"CONCAT('X''', HEX({value}), '''')")
     if kind in INEXACT:
-        return double_literal(f"{value} * 1e0")  # widened, because FLOAT prints 6 digits
+        return _double_literal(f"{value} * 1e0")  # widened, because FLOAT prints 6 digits
     if kind == "bit":  # a quoted number would be taken for the bits of its digits
         return _or_null(f"CONVERT(CAST({value} AS UNSIGNED) USING utf8mb4)")
     if kind == "year":  # a quoted 0 would become 2000
@@ -133,7 +133,7 @@ def without_zerofill(column: Column, value: str) -> str:
     return f"{value} + 0" if "zerofill" in column.column_type.lower() else value
 
 
-def double_literal(value: str) -> str:
+def _double_literal(value: str) -> str:
     """All digits of a double, quoted, because -0 as a number literal is the integer 0.
 
     MySQL prints computed doubles into 22 characters and rounds what does not fit: up to two digits of very small and very
