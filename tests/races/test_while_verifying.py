@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from databases import Pair
 from moves import Move
 
 from dbmigrate.domain.phases import Phase
@@ -103,3 +104,33 @@ def test_tampering_on_the_target_is_a_mismatch_and_is_mended(tampering: str, mom
     race.require_equal()
     race.require_everywhere("SELECT id, note FROM item WHERE id IN (300, 301, 302) ORDER BY id",
                             (300, "note 300"), (302, "note 302"))  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "layout", ["dense", *(pytest.param(name, marks=pytest.mark.slow) for name in ("with-a-gap", "sparse"))]
+)
+def test_no_key_lies_between_the_chunks_of_integer_keys(
+    layout: str, window_pair: Pair, race_factory: Callable[..., Race]
+) -> None:
+    """Rows differ at the ends, beyond them, in a gap and at the edges of chunks."""
+    shift = {"dense": "n - 500", "with-a-gap": "n + IF(n < 500, -500, 4000000)", "sparse": "n * 1000 - 500000"}[layout]
+    race = race_factory(
+        window_pair,
+        "CREATE TABLE spread (id BIGINT PRIMARY KEY, note VARCHAR(20) NOT NULL)",
+        f"INSERT INTO spread SELECT {shift}, 'first' FROM (SELECT a.d + 10 * b.d + 100 * c.d AS n FROM digit a, digit b, digit c) x",
+        "ANALYZE TABLE spread",
+    )
+    ids = [int(row[0]) for row in race.read(Side.SOURCE, "SELECT CAST(id AS CHAR) FROM spread ORDER BY id")]
+    changed, removed = [ids[0], *ids[99:102], ids[-1]], [ids[1], ids[250], ids[-2]]
+    added = [ids[0] - 1000, ids[0] - 1, ids[-1] + 1, ids[-1] + 1000, *({"with-a-gap": [2000000]}.get(layout, []))]
+    tampering = (
+        f"UPDATE spread SET note = 'tampered' WHERE id IN ({', '.join(map(str, changed))})",
+        f"DELETE FROM spread WHERE id IN ({', '.join(map(str, removed))})",
+        "INSERT INTO spread VALUES " + ", ".join(f"({key}, 'added')" for key in added),
+    )
+    race.on_entering(Phase.VERIFY, lambda: race.pair.target.execute(*tampering))
+    with pytest.raises(DifferencesFoundError, match=f"{len(changed + removed + added)} rows? differ"):
+        race.move()
+    Move(race.pair, race.path, race.environment).run("verify", "--repair")
+    race.move()
+    race.require_equal()

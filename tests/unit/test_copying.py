@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from dbmigrate.copying.in_flight import ChunksInFlight
 from dbmigrate.copying.sizing import FIRST_ROWS, ChunkSizer
-from dbmigrate.domain.schema import TableName
-from dbmigrate.mysql.cuts import cut_span
+from dbmigrate.domain.schema import Column, Index, Table, TableName
+from dbmigrate.mysql.cuts import cut_span, find_stride
 
 ORDERS, LINES = TableName("shop", "orders"), TableName("shop", "lines")
 
@@ -53,6 +53,17 @@ def test_integer_stripes_cover_every_key_once(low: int, width: int, wanted: int)
     assert edges == sorted(set(edges))
     assert len(edges) < wanted or wanted == 1
     assert all(low <= edge < high for edge in edges)
+
+
+@given(st.integers(1, 10**6), st.integers(1, 10**9), st.integers(1, 10**5))
+def test_a_stride_promises_at_most_twice_the_rows_asked_for(estimated: int, span: int, rows: int) -> None:
+    """Integers are distinct, so a range holds no more rows than it is wide."""
+    primary = Index("PRIMARY", ("id",), is_unique=True, is_primary=True, prefix_lengths=(None,))
+    column = Column("id", 0, "bigint", "bigint", False)
+    table = Table(ORDERS, "InnoDB", (column,), (primary,), (), primary, "", estimated_rows=estimated)
+    stride = find_stride(table, [b"7", str(7 + span - 1).encode()], rows)
+    assert (stride is None) == (rows * span // estimated > 2 * rows)
+    assert stride is None or rows <= stride <= 2 * rows
 
 
 def test_waiting_ends_with_the_chunks_that_were_in_flight_at_the_call() -> None:
