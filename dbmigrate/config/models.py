@@ -197,6 +197,13 @@ class ThrottleSection(Section):
         "the last two seconds, all but the slowest twentieth).",
         examples=[10.0],
     )
+    max_source_write_factor: float = Field(
+        default=2.0,
+        ge=0,
+        description="While the application writes, chunks are read for as small a part of the time as it takes that a small "
+        "write on the source lasts at most this many times as long as without a copy (at least 1 ms). 0 reads at full "
+        "speed; so does `max_source_write_ms`, which replaces it.",
+    )
 
     def is_open(self, at: datetime) -> bool:
         """Whether rows may be copied at the aware time ``at``."""

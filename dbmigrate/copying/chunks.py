@@ -34,12 +34,14 @@ class ChunkTask:
 
 @dataclass(frozen=True, slots=True)
 class CopiedChunk:
-    """The stripe after a chunk of ``rows`` rows, ``size_bytes`` of literals and ``seconds`` of work."""
+    """The stripe after a chunk of ``rows`` rows, ``size_bytes`` of literals and ``seconds`` of work, of which the origin
+    was read for ``read_seconds``."""
 
     stripe: StripeState
     rows: int
     size_bytes: int
     seconds: float
+    read_seconds: float
 
 
 class StaleStripeError(TransientError):
@@ -59,9 +61,11 @@ def copy_chunk(workplace: Workplace, task: ChunkTask) -> CopiedChunk:
     workplace.on_step("copy.chunk.begin")
     origin.heartbeat.pass_barrier()
     workplace.on_step("copy.chunk.barrier")
+    reading = workplace.clock()
     with origin.pool.borrow() as session:
         upper = _find_upper(session, task)
         rows = read_range(session, route, KeyRange(stripe.cursor, upper), plan=task.plan)
+    read_seconds = workplace.clock() - reading
     workplace.on_step("copy.chunk.read")
     done = replace(stripe, cursor=upper, rows=stripe.rows + rows.count, is_done=upper == stripe.upper)
     with destination.pool.borrow() as session, workplace.require_tenure(Side.TARGET).transaction(session):
@@ -75,7 +79,7 @@ def copy_chunk(workplace: Workplace, task: ChunkTask) -> CopiedChunk:
         if session.execute(save, doing="saving a cursor").affected != 1:
             raise StaleStripeError("the stripe has come further meanwhile", place=str(stripe.table), hint="run again")
     workplace.on_step("copy.chunk.committed")
-    return CopiedChunk(done, rows.count, len(rows.text), workplace.clock() - began)
+    return CopiedChunk(done, rows.count, len(rows.text), workplace.clock() - began, read_seconds)
 
 
 def _find_upper(session: Session, task: ChunkTask) -> Key | None:

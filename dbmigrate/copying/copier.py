@@ -176,6 +176,7 @@ class Copier:
                 sizer.shrink()
                 return standing
             sizer.record(rows=copied.rows, size_bytes=copied.size_bytes, seconds=copied.seconds)
+            self._throttle.record_read(copied.read_seconds)
             return self._note(copied.stripe)
 
     def _note(self, stripe: StripeState) -> StripeState:

@@ -118,6 +118,16 @@ class Heartbeat:
             recent = sorted(seconds for at, seconds in self._commits if at >= since)
         return recent[(len(recent) * 19 - 1) // 20] if recent else 0.0
 
+    def time_commit(self) -> float:
+        """Commit one beat now, beside any others, and return its seconds.
+
+        Raises:
+            DbmigrateError: the server says no or is gone.
+        """
+        began = self._clock()
+        self._commit_beat()
+        return self._clock() - began
+
     def lag_seconds(self, reached: int) -> float:
         """How far behind a stream is that has worked off everything up to beat ``reached``.
 

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Protocol
 
 from dbmigrate.domain.errors import DbmigrateError
+from dbmigrate.mysql.pacing import Pacer
 
 LEAST_GAP_SECONDS = 0.05
 MOST_GAP_SECONDS = 8.0
@@ -39,6 +40,7 @@ class Throttle:
     ``load_readings`` give the number of running threads of each server, ``lag_readings`` the lag in seconds of
     each watched replica, ``measure_write`` the seconds that a small write takes on the source; readings are cached for
     half a second. While writes take too long, chunks start ever further apart; where they do not, ever closer again.
+    Without a limit in milliseconds the ``pacer`` decides how far apart they start.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class Throttle:
         load_readings: Sequence[Callable[[], int]],
         lag_readings: Sequence[Callable[[], float]] = (),
         measure_write: Callable[[], float] | None = None,
+        pacer: Pacer | None = None,
         clock: Callable[[], float],
         now: Callable[[], datetime],
         sleep: Callable[[float], object],
@@ -56,6 +59,7 @@ class Throttle:
         self._load_readings = load_readings
         self._lag_readings = lag_readings
         self._measure_write = measure_write
+        self._pacer = pacer
         self._gap_seconds = 0.0
         self._clock = clock
         self._now = now
@@ -69,7 +73,19 @@ class Throttle:
     @property
     def reason(self) -> str:
         """Why work waits now; empty when it does not."""
-        return "paused by the operator" if self.is_paused else self._reason
+        if self.is_paused:
+            return "paused by the operator"
+        return self._reason or (self._pacer.reason if self._pacer else "")
+
+    def watch_changes(self, read_changes: Callable[[], int]) -> None:
+        """Take this number's movement for changes by the application."""
+        if self._pacer:
+            self._pacer.read_changes = read_changes
+
+    def record_read(self, seconds: float) -> None:
+        """Account for a chunk that took so long to read."""
+        if self._pacer:
+            self._pacer.record_read(seconds)
 
     def wait(self, should_stop: Callable[[], bool]) -> None:
         """Return when a chunk may start, or when ``should_stop``."""
@@ -93,16 +109,20 @@ class Throttle:
                 self._checked_at, self._reason = now, self._find_reason()
             if self.is_paused or self._reason:
                 return 0.25
-            if self._may_start_at <= now and self._gap_seconds:
-                self._may_start_at = now + self._gap_seconds
-                return 0.0
-            return self._may_start_at - now
+            if self._may_start_at > now:
+                return self._may_start_at - now
+            gap = max(self._gap_seconds, self._pacer.begin_chunk() if self._pacer else 0.0)
+            if gap:
+                self._may_start_at = now + gap
+            return 0.0
 
     def _find_reason(self) -> str:
         if not self._limits.is_open(self._now()):
             return "outside the allowed time windows"
         try:
             self._adapt_gap()
+            if self._pacer:
+                self._pacer.look()
             return self._find_load() or self._find_lag()
         except DbmigrateError as fault:
             return f"the load cannot be read: {fault.message}"

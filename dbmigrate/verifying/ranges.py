@@ -30,20 +30,22 @@ class RangeTask:
 
 @dataclass(frozen=True, slots=True)
 class ComparedRange:
-    """A compared chunk: its keys, its rows on the origin, and whether both sides are the same."""
+    """A compared chunk: its keys, its rows on the origin, whether both sides are the same, and the seconds it took."""
 
     keys: KeyRange
     rows: int
     is_equal: bool
+    seconds: float
 
 
 def compare_next(workplace: Workplace, task: RangeTask) -> ComparedRange:
     """Compare the next chunk of a range."""
+    began = workplace.clock()
     origin, destination = workplace.servers[task.origin], workplace.servers[task.origin.other]
     upper = _step(task) or _probe(origin, task) or task.keys.upper
     keys = KeyRange(task.keys.lower, upper)
     found = TableComparison(task.route, origin, destination, workplace.halves).compare_range(keys)
-    return ComparedRange(keys, found.rows, found.is_equal)
+    return ComparedRange(keys, found.rows, found.is_equal, workplace.clock() - began)
 
 
 def _step(task: RangeTask) -> Key | None:

@@ -101,6 +101,7 @@ class Verifier:
         chunk_rows: int,
         parts: int = 1,
         wait_to_start: Callable[[Callable[[], bool]], None] = lambda should_stop: None,
+        on_read: Callable[[float], None] = lambda seconds: None,
         on_chunk: Callable[[TableName, int], None] = lambda table, rows: None,
         on_step: StepHook = no_step,
     ) -> None:
@@ -109,7 +110,8 @@ class Verifier:
         self._begins_at, self._chunks = begins_at, chunks
         self._executor, self._pair_executor = executor, pair_executor
         self._settle, self._chunk_rows, self._parts = settle, chunk_rows, parts
-        self._wait_to_start, self._on_chunk, self._on_step = wait_to_start, on_chunk, on_step
+        self._wait_to_start, self._on_read = wait_to_start, on_read
+        self._on_chunk, self._on_step = on_chunk, on_step
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._result = Verification()
@@ -217,6 +219,7 @@ class Verifier:
     def _verify_next(self, comparison: TableComparison, task: RangeTask) -> tuple[Key | None, int]:
         """Compare a chunk and judge what differs in it; the last of its keys, and its rows."""
         result = self._origin.retry.retrying(lambda: self._chunks.run(compare_next, task), idempotent=True)
+        self._on_read(result.seconds)
         self._on_step("verify.range.compared")
         if not result.is_equal:
             suspects, absent = comparison.find_suspects(result.keys), set[Key]()

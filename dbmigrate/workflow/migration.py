@@ -26,6 +26,7 @@ from dbmigrate.mysql.binlog import read_current_position
 from dbmigrate.mysql.control import ControlStore, StreamCheckpoint
 from dbmigrate.mysql.faults import Retry
 from dbmigrate.mysql.introspection import read_schema
+from dbmigrate.mysql.pacing import Pacer
 from dbmigrate.mysql.servers import Server
 from dbmigrate.mysql.sessions import Endpoint
 from dbmigrate.mysql.tenure import Tenure
@@ -86,10 +87,17 @@ class Migration:
 
     def _build_throttle(self) -> Throttle:
         pools = [server.pool for server in self.servers.values()]
+        limits, heartbeat = self.config.throttle, self.servers[Side.SOURCE].heartbeat
+        pacer = None
+        if limits.max_source_write_factor and limits.max_source_write_ms is None:
+            pacer = Pacer(
+                limits.max_source_write_factor, time_write=heartbeat.time_commit, clock=self.around.clock,
+                sleep=self.stopping.wait,
+            )  # fmt: skip
         return Throttle(
-            self.config.throttle,
+            limits,
             load_readings=[lambda pool=pool: read_threads_running(pool) for pool in pools],  # type: ignore[misc]
-            measure_write=self.servers[Side.SOURCE].heartbeat.measure_commit_seconds,
+            measure_write=heartbeat.measure_commit_seconds, pacer=pacer,
             clock=self.around.clock, now=self.around.now, sleep=self.stopping.wait,
         )  # fmt: skip
 

@@ -98,9 +98,10 @@ class Run:
             store.save_checkpoint(direction, start)
         if direction is Direction.FORWARD:
             require_same_definitions(self.migration)  # after the position: later DDL is in the stream
-        self.stream = self.migration.build_stream(direction, start)
-        self.stream.start()
-        return self.stream
+        stream = self.stream = self.migration.build_stream(direction, start)
+        self.migration.throttle.watch_changes(lambda: stream.read_status().rows_streamed)
+        stream.start()
+        return stream
 
     def stop_stream(self) -> None:
         """End the live stream and save how far it came."""

@@ -37,7 +37,7 @@ def build_verifier(
         migration.require_routes(direction), origin=origin, destination=destination,
         begins_at=direction.origin, chunks=migration.build_chunk_executor(kind), executor=executors[0], pair_executor=executors[1], settle=settle,
         chunk_rows=migration.config.verify.chunk_rows, parts=PARTS_A_WORKER * migration.config.verify.workers,
-        wait_to_start=migration.throttle.wait,
+        wait_to_start=migration.throttle.wait, on_read=migration.throttle.record_read,
         on_chunk=lambda table, rows: observer.chunk_verified(), on_step=migration.around.on_step,
     )  # fmt: skip
 
