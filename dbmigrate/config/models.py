@@ -198,11 +198,11 @@ class ThrottleSection(Section):
         examples=[10.0],
     )
     max_source_write_factor: float = Field(
-        default=2.0,
+        default=3.0,
         ge=0,
-        description="While the application writes, chunks are read for as small a part of the time as it takes that a small "
-        "write on the source lasts at most this many times as long as without a copy (at least 1 ms). 0 reads at full "
-        "speed; so does `max_source_write_ms`, which replaces it.",
+        description="While the application writes, chunks are read for as small a part of the time as it takes for small "
+        "writes on the source to last at most this many times their median without a copy (at least 1 ms). 0 reads at "
+        "full speed; `max_source_write_ms` replaces it.",
     )
 
     def is_open(self, at: datetime) -> bool:

@@ -1,33 +1,48 @@
 """Leaving the source to the application: which share of the time chunks may be read while it writes.
 
-The throttle's default. Nobody has to know a limit: a small write made while a chunk is read is compared with the same
-write made while none is. The share begins small and doubles from chunk to chunk until a write takes too long; then it is
-halved at each that does, and grows slowly. So a source with room to spare is soon read at full speed, and one without is
-read in rare moments, in which few of the application's writes fall. Nothing is measured where nobody writes.
+The throttle's default. Nobody has to know a limit: small writes made while a chunk is read are compared with the same
+writes made while none is. The share begins small and doubles from chunk to chunk until writes take too long; then it is
+quartered at each chunk during which they do, and grows slowly. So a source with room to spare is soon read at full
+speed, and one without is read in rare moments, in which few of the application's writes fall: what a percentile of theirs
+takes cannot be promised by slower reading, only by seldom reading (measured on a source with one core: half a
+millisecond of reading every 3 ms costs the slowest hundredth of the writes more than 25 ms every second).
 """
 
 from __future__ import annotations
 
 import logging
+import statistics
 import threading
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 log = logging.getLogger(__name__)
 
-FIRST_SHARE = 1 / 16
-LEAST_SHARE = 1 / 64
+FIRST_SHARE = 1 / 32
+LEAST_SHARE = 1 / 128
 """The copy never stops altogether: it would not be seen that it may go on."""
-RISE = 2 ** (1 / 25)
-"""Growth at a write that was quick, after the first that was not: one in 25 may be slow without the share falling."""
+MOST_GAP_SECONDS = 30.0
+FALL = 4.0
+RISE = 2 ** (1 / 10)
+"""Growth at a chunk during which writes were quick, after the first during which they were not."""
 LEAST_LIMIT_SECONDS = 0.001
 """Writes may take as long as this in any case."""
 CALIBRATING_WRITES = 20
 KEPT_WRITES = 40
 WRITING_SECONDS = 2.0
 """An application counts as writing for so long after a change of its own."""
-PROBE_AFTER_SECONDS = 0.01
+WRITES_A_CHUNK = 5
+BETWEEN_WRITES_SECONDS = 0.005
 BETWEEN_PROBES_SECONDS = 0.1
+
+
+@dataclass
+class _Probe:
+    """Writes made since a chunk began: after how many seconds, and how long they took."""
+
+    writes: list[tuple[float, float]] = field(default_factory=list)
+    is_over: bool = False
 
 
 def _begin_thread(work: Callable[[], None]) -> None:
@@ -37,8 +52,9 @@ def _begin_thread(work: Callable[[], None]) -> None:
 class Pacer:
     """Finds the share of time for reading the source by its effect on writes. Thread-safe.
 
-    ``time_write`` commits a small write on the source and returns its seconds; ``factor`` says how many times as long
-    as without a copy it may take. ``read_changes`` returns a number that moves whenever the application changes a row.
+    ``time_write`` commits a small write on the source and returns its seconds; ``factor`` says how many times the median
+    without a copy it may take. ``read_changes`` returns a number that moves whenever the application changes a row.
+    ``begin_chunk`` and ``record_read`` of one chunk are called by one thread.
     """
 
     def __init__(
@@ -56,7 +72,8 @@ class Pacer:
         self._lock = threading.Lock()
         self._quiet: deque[float] = deque(maxlen=KEPT_WRITES)
         self._share, self._was_slow = FIRST_SHARE, False
-        self._last_write = 0.0
+        self._slowest = 0.0
+        self._own = threading.local()
         self._read_seconds = 0.0
         self._changes, self._changed_at = 0, float("-inf")
         self._probed_at = float("-inf")
@@ -74,7 +91,7 @@ class Pacer:
             if not self._is_writing() or self._share >= 1.0 or not self._was_slow:
                 return ""
             return (
-                f"chunks are read {self._share:.0%} of the time: a write on the source took {1000 * self._last_write:.1f} ms "
+                f"chunks are read {self._share:.0%} of the time: a write on the source took {1000 * self._slowest:.1f} ms "
                 f"meanwhile, limit {1000 * self._find_limit():.1f} ms"
             )
 
@@ -98,38 +115,49 @@ class Pacer:
 
     def begin_chunk(self) -> float:
         """A chunk starts now; returns after how many seconds the next may, 0.0 where nothing holds it back."""
+        self._own.probe = None
         with self._lock:
             if not self._is_writing() or not self._quiet:
                 return 0.0
             now = self._clock()
             if now - self._probed_at >= BETWEEN_PROBES_SECONDS:
                 self._probed_at = now
-                self._in_background(self._probe)
-            return self._read_seconds / self._share if self._share < 1.0 else 0.0
+                self._own.probe = probe = _Probe()
+                self._in_background(lambda: self._time_writes(probe))
+            return min(MOST_GAP_SECONDS, self._read_seconds / self._share) if self._share < 1.0 else 0.0
 
     def record_read(self, seconds: float) -> None:
-        """A chunk took so long to read."""
+        """The chunk took so long to read: judge the writes made meanwhile."""
+        probe: _Probe | None = getattr(self._own, "probe", None)
         with self._lock:
             self._read_seconds = seconds
+            if probe is None:
+                return
+            probe.is_over = True
+            writes = [took for began, took in probe.writes if began < seconds]
+            slow = [took for took in writes if took > self._find_limit()]
+            if slow and len(slow) * 3 >= len(writes):
+                self._was_slow, self._slowest = True, max(slow)
+                self._share = max(LEAST_SHARE, self._share / FALL)
+            else:
+                self._share = min(1.0, self._share * (RISE if self._was_slow or not writes else 2.0))
 
     def _is_writing(self) -> bool:
         return self._clock() - self._changed_at < WRITING_SECONDS
 
     def _find_limit(self) -> float:
-        """All but the slowest twentieth of the writes without us, times the factor."""
-        ordered = sorted(self._quiet)
-        return max(LEAST_LIMIT_SECONDS, self._factor * ordered[(len(ordered) * 19 - 1) // 20])
+        return max(LEAST_LIMIT_SECONDS, self._factor * statistics.median(self._quiet))
 
-    def _probe(self) -> None:
-        self._sleep(PROBE_AFTER_SECONDS)  # by then the chunk is being read
-        try:
-            seconds = self._time_write()
-        except Exception as fault:  # whoever looks next says so
-            log.debug("a write could not be timed: %s", fault)
-            return
-        with self._lock:
-            self._last_write = seconds
-            if seconds > self._find_limit():
-                self._was_slow, self._share = True, max(LEAST_SHARE, self._share / 2)
-            else:
-                self._share = min(1.0, self._share * (RISE if self._was_slow else 2.0))
+    def _time_writes(self, probe: _Probe) -> None:
+        began = self._clock()
+        for _ in range(WRITES_A_CHUNK):
+            self._sleep(BETWEEN_WRITES_SECONDS)  # the first not beside the chunk's own heartbeat
+            if probe.is_over:
+                return
+            since = self._clock() - began
+            try:
+                seconds = self._time_write()
+            except Exception as fault:  # whoever looks next says so
+                log.debug("a write could not be timed: %s", fault)
+                return
+            probe.writes.append((since, seconds))

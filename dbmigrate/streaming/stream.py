@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from dbmigrate.domain.errors import DbmigrateError, FatalError, TransientError
@@ -111,6 +112,7 @@ class Stream:
         self._holding = threading.Lock()
         self._is_held = False
         self._failure: DbmigrateError | None = None
+        self._gather_seconds = 0.0
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
 
@@ -272,6 +274,7 @@ class Stream:
     def _flush_forever(self) -> None:
         while not self._stopping.is_set():
             self._pending.wait_for_change(READ_TIMEOUT_SECONDS)
+            self._stopping.wait(self._gather_seconds)
             self._pending.wait_out_rush()
             snapshot = self._take_unless_held()
             if snapshot is None:
@@ -296,6 +299,16 @@ class Stream:
         count = sum(map(len, flushed.values()))
         self._keys_flushed += count
         self._on_flushed(count)
+
+    @contextmanager
+    def gathering(self, seconds: float) -> Iterator[None]:
+        """Let changes gather for so long between rounds, for as long as nobody needs them at once: fewer statements, in
+        which rows that changed often are read once."""
+        self._gather_seconds = seconds
+        try:
+            yield
+        finally:
+            self._gather_seconds = 0.0
 
     def hold_flushing(self) -> None:
         """Begin no other round: keys that arrive from now on are kept until ``resume_flushing``."""

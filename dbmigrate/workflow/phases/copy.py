@@ -15,6 +15,8 @@ from dbmigrate.workflow.run import Run
 
 DUPLICATE_INDEX = 1061
 DRAIN_SECONDS = 600.0
+GATHERING_SECONDS = 0.2
+"""Nobody reads the target yet, so changes may gather: the source is asked for changed rows five times a second."""
 
 
 def build_copier(migration: Migration) -> Copier:
@@ -31,13 +33,14 @@ def build_copier(migration: Migration) -> Copier:
 
 def work(run: Run) -> Phase | None:
     """Copy everything that is missing. The stream starts first: what changes from here on is in it."""
-    run.ensure_stream(Direction.FORWARD)
+    stream = run.ensure_stream(Direction.FORWARD)
     run.copier = copier = build_copier(run.migration)
     copier.plan()
     if run.should_stop:
         return None
     with ThreadPoolExecutor(run.migration.config.copy_.workers, thread_name_prefix="copy") as executor:
-        is_complete = copier.run(executor)
+        with stream.gathering(GATHERING_SECONDS):
+            is_complete = copier.run(executor)
         if not is_complete:
             if run.stream is not None:
                 run.stream.require_healthy()
