@@ -66,7 +66,11 @@ def _replace_application(content: dict[str, Any], notes: list[str], *, with_app:
 
 
 def _replace_times(content: dict[str, Any], notes: list[str], soak_seconds: float) -> None:
-    throttle = content.get("throttle", {})
+    throttle = content.setdefault("throttle", {})
+    if "max_source_write_ms" not in throttle:  # throwaway servers share a machine with their load, and would wait for it
+        if throttle.get("max_source_write_factor"):
+            notes.append("[throttle] max_source_write_factor was ignored: the servers share this machine with their load")
+        throttle["max_source_write_factor"] = 0
     if throttle.pop("windows", None):
         notes.append("[throttle] windows were ignored: the copy ran at once")
     if throttle.pop("max_replica_lag_seconds", None) is not None:

@@ -135,11 +135,16 @@ def describe_last_switch(store: ControlStore) -> str:
 
 
 def build_demo_config(servers: dict[Side, LocalServer], schema: str, text: str, directory: Path) -> Config:
-    """The configuration an operator would write, with the passwords in the environment."""
+    """The configuration an operator would write, with the passwords in the environment.
+
+    At full speed: both servers, the customers and the runner share a machine, so that a copy that leaves the source to
+    its application would wait for the demo's own work.
+    """
     sections = []
     for side, server in servers.items():
         variable = f"DBMIGRATE_DEMO_{side.value.upper()}_PASSWORD"
         os.environ[variable] = server.password
         sections.append(f'[{side.value}]\nurl = "{server.url(schema)}"\npassword_env = "{variable}"')
-    text = '[migration]\nid = "demo"\n' + "\n".join(sections) + "\n" + text
+    speed = "[throttle]\nmax_source_write_factor = 0\n"
+    text = '[migration]\nid = "demo"\n' + "\n".join(sections) + "\n" + speed + text
     return parse_config(text, place="the demo's configuration", directory=directory)

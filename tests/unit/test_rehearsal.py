@@ -164,7 +164,7 @@ def test_only_servers_and_what_cannot_be_rehearsed_are_replaced() -> None:
     assert content["tables"] == given["tables"]
     assert content["copy"] == given["copy"]
     assert content["migration"] == given["migration"]
-    assert content["throttle"] == {"max_rows_per_second": 5000}
+    assert content["throttle"] == {"max_rows_per_second": 5000, "max_source_write_factor": 0}
     assert content["gates"] == {"min_soak_seconds": 3.0}
     assert content["cutover"] == {"approval": "required", "fence": "read_only"}
     assert content["app"] == {"enabled": False}
