@@ -268,7 +268,7 @@ def write_chaos_config(servers: dict[str, LocalServer], proxies: dict[str, TcpPr
     path = servers["source"].directory.parent / "dbmigrate.toml"
     path.write_text(
         '[migration]\nid = "chaos"\n' + "\n".join(sections)
-        + '\n[copy]\nworkers = 2\n[throttle]\nmax_rows_per_second = 5000\n[cutover]\napproval = "auto"\nmax_write_pause_seconds = 2.0\nretry_seconds = 0.5\n'
+        + '\n[copy]\nworkers = 2\n[throttle]\nmax_rows_per_second = 5000\nmax_source_write_factor = 0\n[cutover]\napproval = "auto"\nmax_write_pause_seconds = 2.0\nretry_seconds = 0.5\n'
         + "max_attempts = 1000\n"
     )  # fmt: skip
     return path

@@ -146,7 +146,7 @@ def measure(options: argparse.Namespace) -> Report:
     with running_servers("source", "target") as (source, target):
         machine = describe_machine(source)
         fill_table(source, rows)
-        config = write_config(source, target, more=f'fence = "{options.fence}"\n')
+        config = write_config(source, target, more=f'fence = "{options.fence}"\n[throttle]\nmax_source_write_factor = 0\n')
         sides = {"source": source, "target": target}
         say(f"{times} switches forward and {times} back at {options.rate:g} writes/s")
         with writing(sides, rate=options.rate, threads=options.threads, rows=rows) as writers:

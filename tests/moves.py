@@ -18,6 +18,8 @@ from dbmigrate.domain.routes import Side
 from dbmigrate.throwaway.row_comparison import compare
 from dbmigrate.throwaway.shop_writers import Writers
 
+FULL_SPEED = "[throttle]\nmax_source_write_factor = 0\n"
+"""Servers and writers share this machine with everything else: by default the copy would wait for the test's own work."""
 LIST_TABLES = (
     "SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE() AND table_type = 'BASE TABLE'"
 )
@@ -38,12 +40,13 @@ class Move:
     _processes: list[subprocess.Popen[str]] = field(default_factory=list)
 
     def write(self, text: str = "", *, source: str = "", target: str = "", tables: str = "") -> None:
-        """Write the configuration: the pair's addresses and what is given."""
+        """Write the configuration: the pair's addresses and what is given; at full speed unless that says otherwise."""
+        speed = "" if "[throttle]" in text else FULL_SPEED
         self.path.write_text(
             f'[migration]\nid = "move"\n'
             f'[source]\nurl = "{self.source_url or self.pair.source.url}"\npassword_env = "SOURCE_PASSWORD"\n{source}\n'
             f'[target]\nurl = "{self.target_url or self.pair.target.url}"\npassword_env = "TARGET_PASSWORD"\n{target}\n'
-            f"{tables}\n{text}\n"
+            f"{tables}\n{text}\n{speed}"
         )
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:

@@ -55,6 +55,8 @@ password_env = "RANDOM_TARGET"
 [copy]
 workers = 3
 defer_secondary_indexes = {defer}
+[throttle]
+max_source_write_factor = 0
 [cutover]
 approval = "auto"
 max_write_pause_seconds = 20.0

@@ -24,6 +24,8 @@ password_env = "CASCADES_SOURCE"
 [target]
 url = "{target}"
 password_env = "CASCADES_TARGET"
+[throttle]
+max_source_write_factor = 0
 [cutover]
 approval = "auto"
 max_write_pause_seconds = 20.0
