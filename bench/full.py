@@ -31,9 +31,6 @@ class Part:
 PARTS = (
     Part("copy-mariadb", ("copy.py", "--flavour", "mariadb")),
     Part("copy-mysql", ("copy.py", "--flavour", "mysql")),
-    Part("copy-beyond-memory", ("copy.py", "--shape", "beyond memory", "--threads", "2")),
-    Part("copy-memory-1gb", ("copy.py", "--memory", "1"), quick=False),
-    Part("copy-memory-10gb", ("copy.py", "--memory", "10"), quick=False),
     Part("stream", ("stream.py",)),
     Part("lag", ("stream.py", "--lag", "2000")),
     Part("verify", ("verify.py",)),
@@ -44,6 +41,9 @@ PARTS = (
     Part("growth-size", ("growth.py", "--of", "size")),
     Part("growth-tables", ("growth.py", "--of", "tables")),
     Part("cluster", ("cluster.py",)),
+    Part("copy-beyond-memory", ("copy.py", "--shape", "beyond memory", "--threads", "2")),
+    Part("copy-memory-1gb", ("copy.py", "--memory", "1"), quick=False),
+    Part("copy-memory-10gb", ("copy.py", "--memory", "10"), quick=False),
 )
 
 

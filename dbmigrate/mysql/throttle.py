@@ -14,6 +14,7 @@ from typing import Protocol
 from dbmigrate.domain.errors import DbmigrateError
 from dbmigrate.mysql.pacing import Pacer
 
+LOOK_SECONDS = 0.5
 LEAST_GAP_SECONDS = 0.05
 MOST_GAP_SECONDS = 8.0
 """Between the starts of two chunks. The copy never stops altogether: it would not be seen that it may go on."""
@@ -105,7 +106,7 @@ class Throttle:
     def _wait_seconds(self) -> float:
         with self._lock:
             now = self._clock()
-            if now - self._checked_at >= 0.5:
+            if now - self._checked_at >= LOOK_SECONDS:
                 self._checked_at, self._reason = now, self._find_reason()
             if self.is_paused or self._reason:
                 return 0.25

@@ -108,6 +108,7 @@ class Stream:
         self._awaited: tuple[int, float] | None = None
         self._touched = TouchedKeys()
         self._rows_streamed = 0
+        self._keys_seen = 0
         self._keys_flushed = 0
         self._holding = threading.Lock()
         self._is_held = False
@@ -222,6 +223,7 @@ class Stream:
         ]
         self._on_step("stream.delivered")
         self._rows_streamed += delivery.rows
+        self._keys_seen += sum(map(len, keys.values()))
         for event in delivery.events:
             if isinstance(event, SchemaChanged):
                 # Before anything of this delivery is pending: its position lies behind the statement, and a checkpoint
@@ -299,6 +301,11 @@ class Stream:
         count = sum(map(len, flushed.values()))
         self._keys_flushed += count
         self._on_flushed(count)
+
+    @property
+    def keys_seen(self) -> int:
+        """Keys of changed rows so far, without those of heartbeats: it stands still while no application writes."""
+        return self._keys_seen
 
     @contextmanager
     def gathering(self, seconds: float) -> Iterator[None]:

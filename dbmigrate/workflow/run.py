@@ -99,7 +99,7 @@ class Run:
         if direction is Direction.FORWARD:
             require_same_definitions(self.migration)  # after the position: later DDL is in the stream
         stream = self.stream = self.migration.build_stream(direction, start)
-        self.migration.throttle.watch_changes(lambda: stream.read_status().rows_streamed)
+        self.migration.throttle.watch_changes(lambda: stream.keys_seen)
         stream.start()
         return stream
 

@@ -1,0 +1,36 @@
+"""The default throttle on a real move: it holds chunks back only while an application changes rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from moves import Move
+
+from dbmigrate.mysql.pacing import Pacer
+
+from .racing import Race
+
+
+@pytest.mark.parametrize("writes", [False, True])
+def test_only_an_application_that_writes_is_made_room_for(writes: bool, race: Race, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Heartbeats are changes, too, and no application's."""
+    shares: list[float] = []
+    look = Pacer.look
+
+    def note(self: Any) -> None:
+        look(self)
+        shares.append(self.share)
+
+    monkeypatch.setattr(Pacer, "look", note)
+    monkeypatch.setattr("dbmigrate.mysql.throttle.LOOK_SECONDS", 0.0)
+    Move(race.pair, race.path, race.environment).write(
+        "[copy]\nworkers = 1\n[throttle]\nmax_source_write_factor = 3\n[cutover]\napproval = 'auto'\nmax_write_pause_seconds = 20.0\n"
+    )
+    if writes:
+        for step in ("copy.chunk.begin", "copy.chunk.committed"):
+            race.at(step, lambda: race.write_source("UPDATE item SET note = CONCAT(note, '.') WHERE id < 100"))
+    race.move()
+    race.require_equal()
+    assert shares
+    assert (min(shares) < 1.0) == writes
