@@ -59,7 +59,7 @@ LIMITS = {"shop": 0.8, "indexes": 0.8}
 MOST_CPU_SHARE = 0.12
 MOST_DEADLOCKS = 5
 BEYOND = "beyond memory"
-BEYOND_POOL_MB, BEYOND_ROWS, BEYOND_QUICK_ROWS = 8, 600_000, 60_000
+BEYOND_POOL_MB, BEYOND_ROWS, BEYOND_QUICK_ROWS = 8, 2_000_000, 250_000
 WIDE_ROWS = 100_000
 GB = 1_000_000_000
 MOST_MEMORY_MB = 200.0
@@ -148,7 +148,7 @@ def measure(options: argparse.Namespace) -> Report:
     for name in options.shape or (["shop", "wide"] if options.quick else SHAPES):
         if name == BEYOND:
             pool = {"innodb_buffer_pool_size": f"{BEYOND_POOL_MB}M"}
-            parts.append((name, pool, SHAPES["shop"], BEYOND_QUICK_ROWS if options.quick else BEYOND_ROWS))
+            parts.append((name, pool, SHAPES["narrow"], BEYOND_QUICK_ROWS if options.quick else BEYOND_ROWS))
         else:
             parts.append((name, {}, SHAPES[name], SHAPES[name].quick_rows if options.quick else SHAPES[name].rows))
     gathered = _Gathered(options.flavour)
