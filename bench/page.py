@@ -68,7 +68,7 @@ def _describe(results: Sequence[Stored]) -> str:
         "pairs that ran next to each other, with the lowest and the highest in brackets; absolute figures belong to the "
         f"machine.\n\nMachine: {named}. Source, target, peers and our program share it. Commits: {', '.join(commits)}.\n\n"
         "To repeat it: `apt-get install mariadb-server mariadb-client mydumper percona-toolkit`, `.ci/mysql` for MySQL, "
-        "`pip install -e '.[dev,bench]'`, then `python -m bench.full` (about an hour) and `python -m bench.page`; "
+        "`pip install -e '.[dev,bench]'`, then `python -m bench.full` (75 to 90 minutes) and `python -m bench.page`; "
         "`python -m bench.full --only NAME` measures one part again. How each is measured, and what peers are given, is "
         "in [bench/README.md](../bench/README.md)."
     )

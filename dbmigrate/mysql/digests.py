@@ -102,7 +102,7 @@ def _double_bytes(column: Column, value: str) -> str:
 # --- ranges -------------------------------------------------------------------------------------------------------
 
 SPREAD = 2654435761
-"""An odd number of 32 bits, half of them set: its product with a checksum fits 64 bits."""
+"""An odd number of 32 bits, 19 of them set: its product with a checksum fits 64 bits."""
 
 
 def range_digest_expression(columns: Sequence[Column], values: Mapping[str, str] | None = None) -> str:

@@ -4,8 +4,8 @@ The throttle's default. Nobody has to know a limit: small writes made while a ch
 writes made while none is. The share begins small and doubles from chunk to chunk until writes take too long; then it is
 quartered at each chunk during which they do, and grows slowly. So a source with room to spare is soon read at full
 speed, and one without is read in rare moments, in which few of the application's writes fall: what a percentile of theirs
-takes cannot be promised by slower reading, only by seldom reading (measured on a source with one core: half a
-millisecond of reading every 3 ms costs the slowest hundredth of the writes more than 25 ms every second).
+takes cannot be promised by slower reading, only by seldom reading (record 19 of the decisions: on a source with one core
+500 rows every 3 ms make the p99 of writes 4.6 ms, 10,000 rows every second leave it at the 1.5 ms that it is without).
 """
 
 from __future__ import annotations
