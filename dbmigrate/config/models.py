@@ -205,6 +205,15 @@ class ThrottleSection(Section):
         "full speed; `max_source_write_ms` replaces it.",
     )
 
+    @model_validator(mode="after")
+    def _require_a_factor_that_can_be_met(self) -> Self:
+        if 0 < self.max_source_write_factor < 1:
+            raise ValueError(
+                "max_source_write_factor below 1 asks for faster writes than without a copy: set 0 to read at full speed, "
+                "or 1 and more"
+            )
+        return self
+
     def is_open(self, at: datetime) -> bool:
         """Whether rows may be copied at the aware time ``at``."""
         return not self.windows or any(window.contains(at) for window in self.windows)

@@ -160,6 +160,8 @@ def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
             '[throttle] windows[0] (line 8): "22-6" is not a window such as',
         ),
         ("[throttle]\nwindows = ['24:00-06:00']\n", "is not a window such as"),
+        ("[throttle]\nmax_source_write_factor = 0.5\n", "below 1 asks for faster writes than without a copy"),
+        ("[throttle]\nmax_source_write_factor = -1\n", "[throttle] max_source_write_factor (line 8): found -1"),
         ("[throttle]\nwindows = ['22:00-22:00']\n", "begins where it ends"),
         (
             "[throttle]\nwindows = [22:00:00]\n",
