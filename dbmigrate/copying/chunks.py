@@ -1,4 +1,7 @@
-"""One chunk: barrier, plain read, write and cursor in one transaction.
+"""One chunk: barrier, plain reads, write and cursor in one transaction.
+
+A chunk that is loaded is read in pieces, each while the piece before is being loaded: neither server waits for the
+other (record 20 of the decisions).
 
 It is safe against everything the application does meanwhile (DESIGN section 2). It is also safe against being done
 twice, by a worker that counts as lost and the one that took its place: both began while the chunk's ticket was held, so
@@ -9,7 +12,9 @@ commit any more.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
 
 from dbmigrate.domain.errors import TransientError
 from dbmigrate.domain.keys import Key
@@ -18,24 +23,25 @@ from dbmigrate.mysql.bulk_load import LoadPlan
 from dbmigrate.mysql.control import StripeState, build_cursor_save
 from dbmigrate.mysql.sessions import Session
 from dbmigrate.mysql.statements import KeyRange, build_boundary_probe
-from dbmigrate.mysql.transfer import load_rows, read_range, write_rows
+from dbmigrate.mysql.transfer import RowLiterals, load_rows, read_range, write_rows
 from dbmigrate.mysql.workplace import Workplace
 
 
 @dataclass(frozen=True, slots=True)
 class ChunkTask:
-    """The next ``wanted`` rows of a stripe, to be loaded by ``plan`` or inserted."""
+    """The next ``wanted`` rows of a stripe: to be loaded by ``plan``, ``piece_rows`` at a time, or inserted at once."""
 
     route: Route
     stripe: StripeState
     wanted: int
+    piece_rows: int
     plan: LoadPlan | None
 
 
 @dataclass(frozen=True, slots=True)
 class CopiedChunk:
-    """The stripe after a chunk of ``rows`` rows, ``size_bytes`` of literals and ``seconds`` of work, of which the origin
-    was read for ``read_seconds``."""
+    """The stripe after a chunk of ``rows`` rows, ``size_bytes`` of literals and ``seconds`` of work. The origin was read for
+    ``read_seconds``, with what was loaded between its pieces."""
 
     stripe: StripeState
     rows: int
@@ -61,28 +67,59 @@ def copy_chunk(workplace: Workplace, task: ChunkTask) -> CopiedChunk:
     workplace.on_step("copy.chunk.begin")
     origin.heartbeat.pass_barrier()
     workplace.on_step("copy.chunk.barrier")
-    reading = workplace.clock()
-    with origin.pool.borrow() as session:
-        upper = _find_upper(session, task)
-        rows = read_range(session, route, KeyRange(stripe.cursor, upper), plan=task.plan)
-    read_seconds = workplace.clock() - reading
-    workplace.on_step("copy.chunk.read")
-    done = replace(stripe, cursor=upper, rows=stripe.rows + rows.count, is_done=upper == stripe.upper)
-    with destination.pool.borrow() as session, workplace.require_tenure(Side.TARGET).transaction(session):
-        most = destination.max_packet_bytes
-        if task.plan:
-            load_rows(session, route, rows, task.plan, max_packet_bytes=most)
-        else:
-            write_rows(session, route, rows, max_packet_bytes=most)
-        workplace.on_step("copy.chunk.written")
-        save = build_cursor_save(workplace.migration_id, done, before=stripe)
-        if session.execute(save, doing="saving a cursor").affected != 1:
-            raise StaleStripeError("the stripe has come further meanwhile", place=str(stripe.table), hint="run again")
+    with origin.pool.borrow() as reader:
+        reading = _Reading(workplace, reader, task)
+        pieces = reading.read()
+        first = next(pieces)
+        workplace.on_step("copy.chunk.read")
+        with destination.pool.borrow() as session, workplace.require_tenure(Side.TARGET).transaction(session):
+            most = destination.max_packet_bytes
+            if task.plan:
+                load_rows(session, route, chain((first,), pieces), task.plan, max_packet_bytes=most)
+            else:
+                write_rows(session, route, first, max_packet_bytes=most)
+            workplace.on_step("copy.chunk.written")
+            done = reading.advance()
+            save = build_cursor_save(workplace.migration_id, done, before=stripe)
+            if session.execute(save, doing="saving a cursor").affected != 1:
+                raise StaleStripeError("the stripe has come further meanwhile", place=str(stripe.table), hint="run again")
     workplace.on_step("copy.chunk.committed")
-    return CopiedChunk(done, rows.count, len(rows.text), workplace.clock() - began, read_seconds)
+    rows = done.rows - stripe.rows
+    return CopiedChunk(done, rows, reading.size_bytes, workplace.clock() - began, reading.seconds)
 
 
-def _find_upper(session: Session, task: ChunkTask) -> Key | None:
-    stripe = task.stripe
-    probe = build_boundary_probe(task.route.origin, KeyRange(stripe.cursor, stripe.upper), task.wanted)
-    return session.fetch_value(probe, doing=f"probing {task.route.name}") or stripe.upper
+class _Reading:
+    """The pieces of one chunk, read when they are asked for, and how far that has come."""
+
+    def __init__(self, workplace: Workplace, session: Session, task: ChunkTask) -> None:
+        self._workplace, self._session, self._task = workplace, session, task
+        self._upper = task.stripe.cursor
+        self._rows = 0
+        self.size_bytes = 0
+        self.seconds = 0.0
+
+    def read(self) -> Iterator[RowLiterals]:
+        """One piece or more, up to the rows wanted or the end of the stripe."""
+        task, began = self._task, self._workplace.clock()
+        size = min(task.wanted, task.piece_rows) if task.plan else task.wanted
+        for number in range(-(-task.wanted // size)):
+            lower, self._upper = self._upper, self._find_upper(size)
+            piece = read_range(self._session, task.route, KeyRange(lower, self._upper), plan=task.plan)
+            self._rows += piece.count
+            self.size_bytes += len(piece.text)
+            self.seconds = self._workplace.clock() - began
+            if number:
+                self._workplace.on_step("copy.chunk.piece")
+            yield piece
+            if self._upper == task.stripe.upper:
+                return
+
+    def _find_upper(self, rows: int) -> Key | None:
+        origin, stripe = self._task.route.origin, self._task.stripe
+        probe = build_boundary_probe(origin, KeyRange(self._upper, stripe.upper), rows)
+        return self._session.fetch_value(probe, doing=f"probing {self._task.route.name}") or stripe.upper
+
+    def advance(self) -> StripeState:
+        """The stripe after the pieces that were read."""
+        stripe = self._task.stripe
+        return replace(stripe, cursor=self._upper, rows=stripe.rows + self._rows, is_done=self._upper == stripe.upper)

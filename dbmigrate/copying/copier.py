@@ -159,7 +159,9 @@ class Copier:
         if stripe.is_done:
             return stripe
         sizer = self._sizers[stripe.table]
-        task = ChunkTask(self._routes[stripe.table], stripe, sizer.rows, self._loads[stripe.table])
+        wanted = sizer.rows
+        piece_rows = wanted if self._throttle.spaces_chunks else sizer.piece_rows  # read seldom, then as fast as can be
+        task = ChunkTask(self._routes[stripe.table], stripe, wanted, piece_rows, self._loads[stripe.table])
         with self._in_flight.running(stripe.table):
             try:
                 copied = self._chunks.run(copy_chunk, task)

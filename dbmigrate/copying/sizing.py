@@ -1,4 +1,4 @@
-"""How many rows the next chunk takes: as many as fit the target time and the byte budget.
+"""How many rows the next chunk takes, as many as fit the target time and the byte budget, and each of its pieces.
 
 Pure arithmetic, apart from the copier so that it can be tested without a server.
 """
@@ -10,6 +10,8 @@ import threading
 FIRST_ROWS = 1_000
 MOST_ROWS = 100_000
 GROWTH = 2.0
+PIECE_BYTES = 512 * 1024
+"""What the kernel buffers on the way to a server, so that sending a piece does not wait for the one before to be loaded."""
 
 
 class ChunkSizer:
@@ -29,6 +31,12 @@ class ChunkSizer:
         """Rows to ask for in the next chunk; at least 1."""
         with self._lock:
             return self._rows
+
+    @property
+    def piece_rows(self) -> int:
+        """Rows to read at a time while those before are loaded; at least 1."""
+        with self._lock:
+            return max(1, int(PIECE_BYTES / self._largest_row_bytes)) if self._largest_row_bytes else self._rows
 
     def record(self, *, rows: int, size_bytes: int, seconds: float) -> None:
         """Learn from a chunk that was copied."""

@@ -12,7 +12,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -170,7 +170,7 @@ class Session:
             self._connection.query(sql)
         return _result_of(self._connection._result)  # type: ignore[attr-defined]  # a cursor would decode and copy
 
-    def load(self, sql: str, pieces: Sequence[bytes], *, doing: str) -> Result:
+    def load(self, sql: str, pieces: Iterable[bytes], *, doing: str) -> Result:
         """Run a LOAD DATA LOCAL statement and answer the server's question for its file with ``pieces``, one after the other.
 
         No file is read: what the server calls it is of no interest.

@@ -78,6 +78,11 @@ class Throttle:
             return "paused by the operator"
         return self._reason or (self._pacer.reason if self._pacer else "")
 
+    @property
+    def spaces_chunks(self) -> bool:
+        """Whether chunks start apart, so that the source is left alone between them."""
+        return self._gap_seconds > 0 or (self._pacer is not None and self._pacer.share < 1)
+
     def watch_changes(self, read_changes: Callable[[], int]) -> None:
         """Take this number's movement for changes by the application."""
         if self._pacer:

@@ -7,8 +7,9 @@ results) exist once.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from dbmigrate.domain.errors import FatalError
 from dbmigrate.domain.keys import Key
@@ -87,32 +88,52 @@ def write_rows(
     if len(prefix) + len(rows.text) + 16 > max_packet_bytes:
         raise ResultCutError(f"writing rows of {route.destination.name}")
     result = session.execute_exactly(prefix + rows.text, doing=f"writing rows of {route.destination.name}")
-    _require_all(result, route, rows)
+    _require_all(result, route, rows.count)
 
 
-def load_rows(session: Session, route: Route, rows: RowLiterals, plan: LoadPlan, *, max_packet_bytes: int) -> None:
-    """Like ``write_rows``, by LOAD DATA LOCAL.
+def load_rows(
+    session: Session, route: Route, pieces: Iterable[RowLiterals], plan: LoadPlan, *, max_packet_bytes: int
+) -> None:
+    """Like ``write_rows``, by one LOAD DATA LOCAL for all pieces.
+
+    Each piece is asked for once what came before is on its way to the server, so that it is read while that is loaded.
+    An error while reading leaves the session broken: the server must not take what it was sent for the whole.
 
     Raises:
-        ResultCutError: they exceed the packet. The load would not mind, but a row that does could not be read again.
+        ResultCutError: a piece exceeds the packet. The load would not mind, but a row that does could not be read again.
         FatalError: the server warned, or wrote another number of rows than were read.
     """
-    if not rows.count:
-        return
-    if len(rows.text) + 16 > max_packet_bytes:
-        raise ResultCutError(f"loading rows of {route.destination.name}")
     doing = f"loading rows of {route.destination.name}"
-    result = session.load(plan.statement, (rows.text, b","), doing=doing)
+    filled = (_require_fit(piece, max_packet_bytes, doing) for piece in pieces if piece.count)
+    first = next(filled, None)
+    if first is None:
+        return
+    read = 0
+
+    def send() -> Iterator[bytes]:
+        nonlocal read
+        for piece in chain((first,), filled):
+            read += piece.count
+            yield piece.text
+            yield b","
+
+    result = session.load(plan.statement, send(), doing=doing)
     session.require_no_warnings(result, doing=doing)
-    _require_all(result, route, rows)
+    _require_all(result, route, read)
 
 
-def _require_all(result: Result, route: Route, rows: RowLiterals) -> None:
+def _require_fit(piece: RowLiterals, max_packet_bytes: int, doing: str) -> RowLiterals:
+    if len(piece.text) + 16 > max_packet_bytes:
+        raise ResultCutError(doing)
+    return piece
+
+
+def _require_all(result: Result, route: Route, read: int) -> None:
     found = _RECORDS.search(result.message)
     written = int(found[1]) if found else 1
-    if written != rows.count:
+    if written != read:
         raise FatalError(
-            f"{rows.count} rows were read but {written} written", place=str(route.destination.name),
+            f"{read} rows were read but {written} written", place=str(route.destination.name),
             hint="nothing was committed; report this",
         )  # fmt: skip
 

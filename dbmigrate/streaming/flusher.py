@@ -229,7 +229,7 @@ class Flusher:
                 delete_keys(session, route, keys)
             most = self._destination.max_packet_bytes
             if plan:
-                load_rows(session, route, rows, plan, max_packet_bytes=most)
+                load_rows(session, route, (rows,), plan, max_packet_bytes=most)
             else:
                 write_rows(session, route, rows, max_packet_bytes=most, evicts=evicts)
             self._on_step("flush.batch.written")

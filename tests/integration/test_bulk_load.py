@@ -62,7 +62,7 @@ def move_rows(origin: Side, destination: Side) -> None:
     route, found = plan(origin, destination)
     rows = read_range(origin.session, route, KeyRange(), plan=found)
     with destination.session.transaction():
-        load_rows(destination.session, route, rows, found, max_packet_bytes=PACKET)
+        load_rows(destination.session, route, [rows], found, max_packet_bytes=PACKET)
 
 
 def test_rows_in_the_way_are_replaced_and_others_stay(sides: tuple[Side, Side]) -> None:
@@ -111,7 +111,7 @@ def test_a_value_that_would_change_is_an_error_and_nothing_is_written(
     rows = read_range(origin.session, route, KeyRange(), plan=found)
     destination.session.execute("START TRANSACTION")
     with pytest.raises(DbmigrateError):
-        load_rows(destination.session, route, rows, found, max_packet_bytes=PACKET)
+        load_rows(destination.session, route, [rows], found, max_packet_bytes=PACKET)
     destination.session.execute("ROLLBACK")
     assert destination.database.execute("SELECT COUNT(*) FROM t") == ((0,),)
 
@@ -151,7 +151,7 @@ def test_more_than_the_targets_packet_is_asked_for_again_in_less(sides: tuple[Si
     route, found = plan(origin, destination)
     rows = read_range(origin.session, route, KeyRange(), plan=found)
     with pytest.raises(ResultCutError):
-        load_rows(destination.session, route, rows, found, max_packet_bytes=4096)
+        load_rows(destination.session, route, [rows], found, max_packet_bytes=4096)
 
 
 class Settled:

@@ -67,7 +67,7 @@ def carry_by_load(pair: Pair, table: Table, twin: Table) -> bool:
         plan = plan_load(route, origin=next(versions), destination=next(versions))
         if plan is None:
             return False
-        load_rows(target, route, read_range(source, route, KeyRange(), plan=plan), plan, max_packet_bytes=1 << 26)
+        load_rows(target, route, [read_range(source, route, KeyRange(), plan=plan)], plan, max_packet_bytes=1 << 26)
     finally:
         source.close()
         target.close()

@@ -13,7 +13,7 @@ NOT_OF_THE_DATA_PATH = ("lanes.", "contract.")
 NOT_MODELLED = {
     "switch.verify", "switch.carry", "switch.commit",  # left out, or split into what server and client do
     "switch.mirrors",  # of the application library
-    "flush.batch.written", "copy.chunk.written", "stream.delivered", "verify.range.compared",
+    "flush.batch.written", "copy.chunk.written", "copy.chunk.piece", "stream.delivered", "verify.range.compared",
 }  # fmt: skip
 
 
