@@ -23,7 +23,7 @@ from dbmigrate.mysql.bulk_load import LoadPlan
 from dbmigrate.mysql.control import StripeState, build_cursor_save
 from dbmigrate.mysql.sessions import Session
 from dbmigrate.mysql.statements import KeyRange, build_boundary_probe
-from dbmigrate.mysql.transfer import RowLiterals, load_rows, read_range, write_rows
+from dbmigrate.mysql.transfer import RowLiterals, StreamedRows, load_rows, read_range, write_rows
 from dbmigrate.mysql.workplace import Workplace
 
 
@@ -41,7 +41,7 @@ class ChunkTask:
 @dataclass(frozen=True, slots=True)
 class CopiedChunk:
     """The stripe after a chunk of ``rows`` rows, ``size_bytes`` of literals and ``seconds`` of work. The origin was read for
-    ``read_seconds``, with what was loaded between its pieces."""
+    ``read_seconds``: until its last rows began to arrive."""
 
     stripe: StripeState
     rows: int
@@ -74,10 +74,10 @@ def copy_chunk(workplace: Workplace, task: ChunkTask) -> CopiedChunk:
         workplace.on_step("copy.chunk.read")
         with destination.pool.borrow() as session, workplace.require_tenure(Side.TARGET).transaction(session):
             most = destination.max_packet_bytes
-            if task.plan:
-                load_rows(session, route, chain((first,), pieces), task.plan, max_packet_bytes=most)
-            else:
+            if isinstance(first, RowLiterals):
                 write_rows(session, route, first, max_packet_bytes=most)
+            elif task.plan:
+                load_rows(session, route, chain((first,), pieces), task.plan, max_packet_bytes=most)
             workplace.on_step("copy.chunk.written")
             done = reading.advance()
             save = build_cursor_save(workplace.migration_id, done, before=stripe)
@@ -98,21 +98,27 @@ class _Reading:
         self.size_bytes = 0
         self.seconds = 0.0
 
-    def read(self) -> Iterator[RowLiterals]:
-        """One piece or more, up to the rows wanted or the end of the stripe."""
+    def read(self) -> Iterator[RowLiterals | StreamedRows]:
+        """One piece or more, up to the rows wanted or the end of the stripe; literals where they are inserted."""
         task, began = self._task, self._workplace.clock()
         size = min(task.wanted, task.piece_rows) if task.plan else task.wanted
         for number in range(-(-task.wanted // size)):
-            lower, self._upper = self._upper, self._find_upper(size)
-            piece = read_range(self._session, task.route, KeyRange(lower, self._upper), plan=task.plan)
+            keys = KeyRange(self._upper, self._find_upper(size))
+            piece = self._read_piece(keys)
+            self._upper = keys.upper
             self._rows += piece.count
-            self.size_bytes += len(piece.text)
+            self.size_bytes += piece.size_bytes
             self.seconds = self._workplace.clock() - began
             if number:
                 self._workplace.on_step("copy.chunk.piece")
             yield piece
             if self._upper == task.stripe.upper:
                 return
+
+    def _read_piece(self, keys: KeyRange) -> RowLiterals | StreamedRows:
+        if self._task.plan:
+            return StreamedRows(self._session, self._task.route, keys, self._task.plan)
+        return read_range(self._session, self._task.route, keys)
 
     def _find_upper(self, rows: int) -> Key | None:
         origin, stripe = self._task.route.origin, self._task.stripe

@@ -166,11 +166,11 @@ class Session:
         Raises:
             DbmigrateError: see ``faults.translate_fault``; after a lost connection the session is broken.
         """
-        with self._asking(doing):
+        with self.asking(doing):
             self._connection.query(sql)
         return _result_of(self._connection._result)  # type: ignore[attr-defined]  # a cursor would decode and copy
 
-    def load(self, sql: str, pieces: Iterable[bytes], *, doing: str) -> Result:
+    def load(self, sql: str, pieces: Iterable[bytes | memoryview], *, doing: str) -> Result:
         """Run a LOAD DATA LOCAL statement and answer the server's question for its file with ``pieces``, one after the other.
 
         No file is read: what the server calls it is of no interest.
@@ -179,7 +179,7 @@ class Session:
             DbmigrateError: as ``execute``.
         """
         connection: Any = self._connection
-        with self._asking(doing):
+        with self.asking(doing):
             connection._execute_command(COMMAND.COM_QUERY, sql)
             if not connection._read_packet().is_load_local_packet():
                 raise FatalError(f"{doing}: the server asked for no rows", place=self.place, hint="report this")
@@ -192,8 +192,8 @@ class Session:
         return _result_of(answer)
 
     @contextmanager
-    def _asking(self, doing: str) -> Iterator[None]:
-        """Between a request and its answer: faults of the server are ours, and whoever is interrupted leaves a session
+    def asking(self, doing: str) -> Iterator[None]:
+        """For the modules of this layer: between a request and its answer: faults of the server are ours, and whoever is interrupted leaves a session
         whose stream of packets is unusable."""
         try:
             yield

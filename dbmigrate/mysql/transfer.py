@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from typing import Protocol
 
 from dbmigrate.domain.errors import FatalError
 from dbmigrate.domain.keys import Key
@@ -24,6 +25,7 @@ from dbmigrate.mysql.statements import (
     build_keys_read,
     build_replace_prefix,
 )
+from dbmigrate.mysql.streamed_rows import StreamedRow
 
 _RECORDS = re.compile(r"Records: (\d+)")
 
@@ -35,19 +37,68 @@ class RowLiterals:
     count: int
     text: bytes
 
+    @property
+    def size_bytes(self) -> int:
+        """Of the text."""
+        return len(self.text)
+
+    @property
+    def parts(self) -> tuple[bytes]:
+        """The text, as one part."""
+        return (self.text,)
+
+
+class RowText(Protocol):
+    """Text of rows for ``load_rows``: how many, of how many bytes, and its parts, to be read once."""
+
+    @property
+    def count(self) -> int: ...
+    @property
+    def size_bytes(self) -> int: ...
+    @property
+    def parts(self) -> Iterable[bytes | memoryview]: ...
+
 
 class ResultCutError(Exception):
     """The rows asked for do not fit one result; ask for fewer. Never seen outside copier and flush."""
 
 
-def read_range(session: Session, route: Route, keys: KeyRange, *, plan: LoadPlan | None = None) -> RowLiterals:
-    """Every row in a key range: literals for ``write_rows``, or with a plan the text that ``load_rows`` takes.
+def read_range(session: Session, route: Route, keys: KeyRange) -> RowLiterals:
+    """Every row in a key range, as literals for ``write_rows``.
 
     Raises:
         ResultCutError: the server cut the result.
     """
-    sql = build_chunk_read(route, keys, row=plan.row if plan else None)
-    return _read_literals(session, sql, f"reading rows of {route.name}")
+    return _read_literals(session, build_chunk_read(route, keys), f"reading rows of {route.name}")
+
+
+class StreamedRows:
+    """The rows of a key range as ``load_rows`` takes them, which leave the origin while their parts are asked for.
+
+    The session is free again when all parts were read.
+    """
+
+    def __init__(self, session: Session, route: Route, keys: KeyRange, plan: LoadPlan) -> None:
+        """Wait until the rows are read and begin to arrive.
+
+        Raises:
+            ResultCutError: the server cut the result.
+        """
+        self._session, self._doing = session, f"reading rows of {route.name}"
+        self._row = StreamedRow(session, build_chunk_read(route, keys, row=plan.row), doing=self._doing)
+        self.count, self.size_bytes = int(self._row.first or 0), self._row.size
+        if self._row.is_null:
+            _require_whole(session, self._row.result, self.count, None, self._doing)
+
+    @property
+    def parts(self) -> Iterator[memoryview]:
+        """The text, front to back.
+
+        Raises:
+            ResultCutError: the server cut the result, which it says at its end.
+        """
+        yield from self._row.parts()
+        _require_whole(self._session, self._row.result, self.count, b"", self._doing)
 
 
 def read_keys(session: Session, route: Route, keys: Sequence[Key], *, plan: LoadPlan | None = None) -> RowLiterals:
@@ -63,12 +114,16 @@ def read_keys(session: Session, route: Route, keys: Sequence[Key], *, plan: Load
 def _read_literals(session: Session, sql: str, doing: str) -> RowLiterals:
     result = session.execute(sql, doing=doing)
     count, text = int(result.rows[0][0] or 0), result.rows[0][1]
+    _require_whole(session, result, count, text, doing)
+    return RowLiterals(count, text or b"")
+
+
+def _require_whole(session: Session, result: Result, count: int, text: bytes | None, doing: str) -> None:
     if session.read_warnings(result):
         # GROUP_CONCAT cuts at max_allowed_packet with a warning; it may also give NULL for an oversized row.
         raise ResultCutError(doing)
     if count and text is None:
         raise FatalError(f"{doing}: a row has no literal", place=session.place, hint="report the table's definition")
-    return RowLiterals(count, text or b"")
 
 
 def write_rows(
@@ -92,7 +147,7 @@ def write_rows(
 
 
 def load_rows(
-    session: Session, route: Route, pieces: Iterable[RowLiterals], plan: LoadPlan, *, max_packet_bytes: int
+    session: Session, route: Route, pieces: Iterable[RowText], plan: LoadPlan, *, max_packet_bytes: int
 ) -> None:
     """Like ``write_rows``, by one LOAD DATA LOCAL for all pieces.
 
@@ -110,11 +165,11 @@ def load_rows(
         return
     read = 0
 
-    def send() -> Iterator[bytes]:
+    def send() -> Iterator[bytes | memoryview]:
         nonlocal read
         for piece in chain((first,), filled):
             read += piece.count
-            yield piece.text
+            yield from piece.parts
             yield b","
 
     result = session.load(plan.statement, send(), doing=doing)
@@ -122,8 +177,8 @@ def load_rows(
     _require_all(result, route, read)
 
 
-def _require_fit(piece: RowLiterals, max_packet_bytes: int, doing: str) -> RowLiterals:
-    if len(piece.text) + 16 > max_packet_bytes:
+def _require_fit(piece: RowText, max_packet_bytes: int, doing: str) -> RowText:
+    if piece.size_bytes + 16 > max_packet_bytes:
         raise ResultCutError(doing)
     return piece
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ from dbmigrate.domain.errors import DbmigrateError, FatalError
 from dbmigrate.domain.routes import CarriedColumn, Route
 from dbmigrate.domain.schema import Table, TableName
 from dbmigrate.mysql.bulk_load import LoadPlan, LoadSettings, plan_load
+from dbmigrate.mysql.faults import ConnectionLostError
 from dbmigrate.mysql.introspection import read_server_version, read_table
 from dbmigrate.mysql.sessions import DATA_SESSION, Session
 from dbmigrate.mysql.statements import KeyRange
-from dbmigrate.mysql.transfer import ResultCutError, load_rows, read_range
+from dbmigrate.mysql.transfer import ResultCutError, StreamedRows, load_rows
 from dbmigrate.streaming import loading
 
 PACKET = 1 << 24
@@ -60,7 +62,7 @@ def plan(origin: Side, destination: Side) -> tuple[Route, LoadPlan]:
 
 def move_rows(origin: Side, destination: Side) -> None:
     route, found = plan(origin, destination)
-    rows = read_range(origin.session, route, KeyRange(), plan=found)
+    rows = StreamedRows(origin.session, route, KeyRange(), found)
     with destination.session.transaction():
         load_rows(destination.session, route, [rows], found, max_packet_bytes=PACKET)
 
@@ -108,7 +110,7 @@ def test_a_value_that_would_change_is_an_error_and_nothing_is_written(
     found = plan_load(route, origin=origin.version, destination=destination.version)
     assert found is not None
     origin.database.execute("DELETE FROM t WHERE id = 1")
-    rows = read_range(origin.session, route, KeyRange(), plan=found)
+    rows = StreamedRows(origin.session, route, KeyRange(), found)
     destination.session.execute("START TRANSACTION")
     with pytest.raises(DbmigrateError):
         load_rows(destination.session, route, [rows], found, max_packet_bytes=PACKET)
@@ -149,9 +151,66 @@ def test_more_than_the_targets_packet_is_asked_for_again_in_less(sides: tuple[Si
         side.database.execute("CREATE TABLE t (id INT PRIMARY KEY, v TEXT)")
     origin.database.execute("INSERT INTO t VALUES (1, REPEAT('x', 5000))")
     route, found = plan(origin, destination)
-    rows = read_range(origin.session, route, KeyRange(), plan=found)
+    rows = StreamedRows(origin.session, route, KeyRange(), found)
     with pytest.raises(ResultCutError):
         load_rows(destination.session, route, [rows], found, max_packet_bytes=4096)
+
+
+def test_pieces_are_one_load_and_each_is_asked_for_when_the_one_before_was_sent(sides: tuple[Side, Side]) -> None:
+    origin, destination = sides
+    for side in sides:
+        side.database.execute("CREATE TABLE t (id INT PRIMARY KEY, v VARBINARY(20))")
+    origin.database.execute("INSERT INTO t VALUES (1, 'one'), (2, 'two'), (3, NULL), (7, 'seven')")
+    route, found = plan(origin, destination)
+    asked: list[bytes] = []
+
+    def read() -> Iterator[StreamedRows]:
+        for lower, upper in pairwise((b"0", b"2", b"3", b"6", b"9")):
+            asked.append(upper)
+            yield StreamedRows(origin.session, route, KeyRange(lower, upper), found)
+
+    with destination.session.transaction():
+        load_rows(destination.session, route, read(), found, max_packet_bytes=PACKET)
+        assert asked == [b"2", b"3", b"6", b"9"]
+        assert destination.database.execute("SELECT COUNT(*) FROM t") == ((0,),)
+    assert destination.database.execute("SELECT id, v FROM t ORDER BY id") == origin.database.execute("SELECT id, v FROM t ORDER BY id")
+
+
+def test_no_rows_in_any_piece_ask_the_destination_for_nothing(sides: tuple[Side, Side]) -> None:
+    origin, destination = sides
+    for side in sides:
+        side.database.execute("CREATE TABLE t (id INT PRIMARY KEY)")
+    route, found = plan(origin, destination)
+    destination.database.execute("DROP TABLE t")
+    pieces = (StreamedRows(origin.session, route, KeyRange(), found) for _ in range(2))
+    load_rows(destination.session, route, pieces, found, max_packet_bytes=PACKET)
+
+
+@pytest.mark.parametrize("failing", ["cut by the server", "larger than the packet", "the origin is gone"])
+def test_nothing_stays_of_a_load_whose_later_piece_fails(sides: tuple[Side, Side], failing: str) -> None:
+    """And the session is not used again: the server would take what it was sent for the whole."""
+    origin, destination = sides
+    for side in sides:
+        side.database.execute("CREATE TABLE t (id INT PRIMARY KEY, v MEDIUMTEXT)")
+    origin.database.execute("INSERT INTO t VALUES (1, 'small'), (2, REPEAT('x', 200000)), (3, REPEAT('y', 200000))")
+    route, found = plan(origin, destination)
+    number = origin.session.connection_id
+
+    def read() -> Iterator[StreamedRows]:
+        yield StreamedRows(origin.session, route, KeyRange(None, b"1"), found)
+        if failing == "cut by the server":
+            origin.session.execute("SET group_concat_max_len = 250000")
+        if failing == "the origin is gone":
+            origin.database.execute(f"KILL {number}")
+        yield StreamedRows(origin.session, route, KeyRange(b"1"), found)
+
+    most = 300_000 if failing == "larger than the packet" else PACKET
+    with pytest.raises((ResultCutError, DbmigrateError)) as caught, destination.session.transaction():
+        load_rows(destination.session, route, read(), found, max_packet_bytes=most)
+    assert isinstance(caught.value, ConnectionLostError if failing == "the origin is gone" else ResultCutError)
+    assert destination.session.is_broken
+    destination.session.close()
+    assert destination.database.execute("SELECT COUNT(*) FROM t") == ((0,),)
 
 
 class Settled:

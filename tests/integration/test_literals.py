@@ -28,7 +28,7 @@ from dbmigrate.mysql.introspection import read_schema, read_server_version, read
 from dbmigrate.mysql.literals import key_expression, literal_expression, row_literal_expression
 from dbmigrate.mysql.sessions import DATA_SESSION, Session
 from dbmigrate.mysql.statements import KeyRange
-from dbmigrate.mysql.transfer import load_rows, read_range
+from dbmigrate.mysql.transfer import StreamedRows, load_rows
 
 LITERALS_ONLY = frozenset({"point", "geometry", "vector", "utf32", "utf16", "sjis", "gbk", "cp1251", "big5", "ascii"})
 
@@ -67,7 +67,7 @@ def carry_by_load(pair: Pair, table: Table, twin: Table) -> bool:
         plan = plan_load(route, origin=next(versions), destination=next(versions))
         if plan is None:
             return False
-        load_rows(target, route, [read_range(source, route, KeyRange(), plan=plan)], plan, max_packet_bytes=1 << 26)
+        load_rows(target, route, [StreamedRows(source, route, KeyRange(), plan)], plan, max_packet_bytes=1 << 26)
     finally:
         source.close()
         target.close()
