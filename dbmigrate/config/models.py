@@ -144,10 +144,10 @@ class CopySection(Section):
         default=0.5, ge=0.05, le=30, description="Chunks grow and shrink until one takes about this long."
     )
     max_chunk_bytes: int = Field(
-        default=4 * MIB,
+        default=16 * MIB,
         ge=64 * KIB,
         le=64 * MIB,
-        description="Upper bound of one chunk; also bounded by `max_allowed_packet` of both servers.",
+        description="Upper bound of one chunk, which is one transaction; 4 MiB where rows are inserted, not loaded.",
     )
     defer_secondary_indexes: bool = Field(
         default=True, description="Build secondary indexes after the rows are there, which is faster."

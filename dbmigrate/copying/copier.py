@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from dbmigrate.copying.chunks import ChunkTask, copy_chunk
 from dbmigrate.copying.in_flight import ChunksInFlight
 from dbmigrate.copying.loading import choose_load
-from dbmigrate.copying.sizing import ChunkSizer
+from dbmigrate.copying.sizing import PIECE_BYTES, ChunkSizer
 from dbmigrate.copying.stripes import plan_stripes
 from dbmigrate.domain.routes import Route
 from dbmigrate.domain.schema import TableName
@@ -28,6 +28,8 @@ from dbmigrate.mysql.workplace import ChunkExecutor
 
 PLANNED_AT_ONCE = 100
 """Tables whose stripes are saved in one statement."""
+MOST_AT_ONCE_BYTES = 4 * 1024 * 1024
+"""Of one INSERT, which is held in memory three times over; and of one read of a source that is read seldom."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +83,12 @@ class Copier:
 
     def _build_sizer(self, route: Route) -> ChunkSizer:
         table = route.origin
-        packet = min(self._origin.max_packet_bytes, self._destination.max_packet_bytes)
+        half = min(self._origin.max_packet_bytes, self._destination.max_packet_bytes) // 2
+        is_loaded = self._loads[route.name] is not None
         return ChunkSizer(
             target_seconds=self._limits.target_chunk_seconds,
-            max_bytes=min(self._limits.max_chunk_bytes, packet // 2),
+            max_bytes=self._limits.max_chunk_bytes if is_loaded else min(self._limits.max_chunk_bytes, MOST_AT_ONCE_BYTES, half),
+            max_piece_bytes=half,
             row_bytes=table.data_bytes // table.estimated_rows if table.estimated_rows else 0,
         )
 
@@ -159,8 +163,9 @@ class Copier:
         if stripe.is_done:
             return stripe
         sizer = self._sizers[stripe.table]
-        wanted = sizer.rows
-        piece_rows = wanted if self._throttle.spaces_chunks else sizer.piece_rows  # read seldom, then as fast as can be
+        wanted, piece_rows = sizer.rows, sizer.find_fitting(PIECE_BYTES)
+        if self._throttle.spaces_chunks:  # read seldom, then quickly
+            wanted = piece_rows = min(wanted, sizer.find_fitting(MOST_AT_ONCE_BYTES))
         task = ChunkTask(self._routes[stripe.table], stripe, wanted, piece_rows, self._loads[stripe.table])
         with self._in_flight.running(stripe.table):
             try:

@@ -10,19 +10,28 @@ import threading
 FIRST_ROWS = 1_000
 MOST_ROWS = 100_000
 GROWTH = 2.0
+FILLED = 0.8
+"""Of a budget: rows vary."""
 PIECE_BYTES = 512 * 1024
 """What the kernel buffers on the way to a server, so that sending a piece does not wait for the one before to be loaded."""
 
 
 class ChunkSizer:
-    """Adapts the rows of a table's chunks to measured time and bytes. Shared by the workers of one table."""
+    """Adapts the rows of a table's chunks to measured time and bytes. Shared by the workers of one table.
 
-    def __init__(self, *, target_seconds: float, max_bytes: int, row_bytes: int = 0) -> None:
+    ``max_bytes`` bounds a chunk, ``max_piece_bytes`` what of it is read by one statement; ``row_bytes`` is the server's
+    guess of a row, 0 where it has none.
+    """
+
+    def __init__(
+        self, *, target_seconds: float, max_bytes: int, max_piece_bytes: int | None = None, row_bytes: int = 0
+    ) -> None:
         self._target_seconds = target_seconds
         self._max_bytes = max_bytes
+        self._max_piece_bytes = max_bytes if max_piece_bytes is None else max_piece_bytes
         self._lock = threading.Lock()
         # Hex text doubles binary columns, and the estimate counts pages, so begin with a quarter of the budget.
-        fitting = max_bytes // (4 * row_bytes) if row_bytes else FIRST_ROWS
+        fitting = min(max_bytes, self._max_piece_bytes) // (4 * row_bytes) if row_bytes else FIRST_ROWS
         self._rows = max(1, min(FIRST_ROWS, fitting))
         self._largest_row_bytes = 0.0
 
@@ -32,11 +41,11 @@ class ChunkSizer:
         with self._lock:
             return self._rows
 
-    @property
-    def piece_rows(self) -> int:
-        """Rows to read at a time while those before are loaded; at least 1."""
+    def find_fitting(self, size_bytes: int) -> int:
+        """Rows of so many bytes, as far as one statement may read them; at least 1."""
         with self._lock:
-            return max(1, int(PIECE_BYTES / self._largest_row_bytes)) if self._largest_row_bytes else self._rows
+            most = min(size_bytes, self._max_piece_bytes * FILLED)
+            return max(1, int(most / self._largest_row_bytes)) if self._largest_row_bytes else self._rows
 
     def record(self, *, rows: int, size_bytes: int, seconds: float) -> None:
         """Learn from a chunk that was copied."""
@@ -46,7 +55,7 @@ class ChunkSizer:
             per_row = size_bytes / rows
             self._largest_row_bytes = max(per_row, self._largest_row_bytes * 0.9)
             by_time = rows * self._target_seconds / max(seconds, 1e-4)
-            by_bytes = self._max_bytes * 0.8 / max(self._largest_row_bytes, 1.0)
+            by_bytes = self._max_bytes * FILLED / max(self._largest_row_bytes, 1.0)
             wanted = min(by_time, by_bytes, self._rows * GROWTH, MOST_ROWS)
             self._rows = max(1, int(wanted))
 

@@ -59,7 +59,7 @@ def test_smallest_file_loads_with_safe_defaults(tmp_path: Path) -> None:
     assert config.target.read_password() == ""
     assert config.source.tls_mode is TlsMode.REQUIRED
     assert config.copy_.workers == 4
-    assert config.copy_.max_chunk_bytes == 4 * 1024 * 1024
+    assert config.copy_.max_chunk_bytes == 16 * 1024 * 1024
     assert config.cutover.approval is Approval.REQUIRED
     assert config.cutover.fence is FenceKind.READ_ONLY
     assert config.app.enabled is False
