@@ -15,6 +15,7 @@ from dbmigrate.domain.errors import DbmigrateError
 from dbmigrate.mysql.pacing import Pacer
 
 LOOK_SECONDS = 0.5
+FIRST_GAP_SECONDS = 0.5
 LEAST_GAP_SECONDS = 0.05
 MOST_GAP_SECONDS = 8.0
 """Between the starts of two chunks. The copy never stops altogether: it would not be seen that it may go on."""
@@ -40,7 +41,8 @@ class Throttle:
 
     ``load_readings`` give the number of running threads of each server, ``lag_readings`` the lag in seconds of
     each watched replica, ``measure_write`` the seconds that a small write takes on the source; readings are cached for
-    half a second. While writes take too long, chunks start ever further apart; where they do not, ever closer again.
+    half a second. With a limit in milliseconds chunks start apart: ever further while writes take too long, ever closer
+    where they do not, so that a source with room to spare is read at full speed after some seconds.
     Without a limit in milliseconds the ``pacer`` decides how far apart they start.
     """
 
@@ -61,7 +63,7 @@ class Throttle:
         self._lag_readings = lag_readings
         self._measure_write = measure_write
         self._pacer = pacer
-        self._gap_seconds = 0.0
+        self._gap_seconds = FIRST_GAP_SECONDS if limits.max_source_write_ms is not None and measure_write else 0.0
         self._clock = clock
         self._now = now
         self._sleep = sleep

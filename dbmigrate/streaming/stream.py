@@ -135,6 +135,7 @@ class Stream:
         """End all threads after the batch in hand and save the checkpoint of what has been flushed."""
         self._stopping.set()
         self._pending.wake()
+        self._reader.interrupt()
         for thread in self._threads:
             thread.join()
         self._reader.close()
@@ -187,6 +188,8 @@ class Stream:
             try:
                 delivery = self._reader.read(timeout_seconds=READ_TIMEOUT_SECONDS)
             except TransientError as fault:
+                if self._stopping.is_set():
+                    return
                 lost_at = self._clock() if lost_at is None else lost_at
                 if self._clock() - lost_at > RECONNECT_SECONDS:
                     raise

@@ -6,7 +6,9 @@ retry: the next read resumes at the last delivered boundary.
 
 from __future__ import annotations
 
+import contextlib
 import random
+import socket
 import struct
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -115,6 +117,13 @@ class BinlogReader:
         connection, self._connection, self._stream = self._connection, None, None
         if connection is not None:
             connection._force_close()  # a dump has no polite end: the server ignores COM_QUIT while it sends
+
+    def interrupt(self) -> None:
+        """Let a read in another thread return at once, as if the connection were lost."""
+        connection = self._connection
+        if connection is not None:
+            with contextlib.suppress(OSError, AttributeError):  # closed meanwhile
+                connection._sock.shutdown(socket.SHUT_RDWR)
 
     def _open(self) -> None:
         position = self._changes.delivered
