@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from random_schemas import Schema, depth, quote, schemas
 from random_workloads import Application, FreeWriters, Statistics, Transaction, Wording, transactions
 
+import dbmigrate.copying.copier
 import dbmigrate.copying.sizing
 import dbmigrate.copying.stripes
 import dbmigrate.streaming.flusher
@@ -38,8 +39,8 @@ from dbmigrate.workflow.preflight.finding import Severity
 from dbmigrate.workflow.runner import Runner
 
 STEPS = (
-    "stream.position_noted", "copy.chunk.begin", "copy.chunk.barrier", "copy.chunk.read", "copy.chunk.written",
-    "copy.chunk.committed", "flush.begin", "flush.chunks_done", "flush.barrier", "flush.batch.read",
+    "stream.position_noted", "copy.chunk.begin", "copy.chunk.barrier", "copy.chunk.read", "copy.chunk.piece",
+    "copy.chunk.written", "copy.chunk.committed", "flush.begin", "flush.chunks_done", "flush.barrier", "flush.batch.read",
     "flush.batch.written", "flush.batch.committed", "verify.range.compared", "switch.fence", "switch.drain",
     "switch.committed",
 )  # fmt: skip
@@ -340,6 +341,7 @@ def small_pieces() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(dbmigrate.copying.sizing, "FIRST_ROWS", 7)
         patch.setattr(dbmigrate.copying.sizing, "MOST_ROWS", 13)
+        patch.setattr(dbmigrate.copying.copier, "PIECE_BYTES", 200)
         patch.setattr(dbmigrate.copying.stripes, "LEAST_ROWS", 30)
         patch.setattr(dbmigrate.workflow.phases.expand, "LEAST_DEFERRED_BYTES", 0)
         patch.setattr(dbmigrate.streaming.flusher, "BATCH_KEYS", 5)

@@ -21,7 +21,9 @@ from dbmigrate.domain.routes import Side
 from dbmigrate.throwaway.shop_writers import Writers
 from tests.chaos.conftest import AUTO
 
-COPY_STEPS = ("copy.chunk.barrier", "copy.chunk.read", "copy.chunk.written", "copy.chunk.committed")
+COPY_STEPS = (
+    "copy.chunk.barrier", "copy.chunk.read", "copy.chunk.piece", "copy.chunk.written", "copy.chunk.committed",
+)  # fmt: skip
 FLUSH_STEPS = ("flush.chunks_done", "flush.barrier", "flush.batch.read", "flush.batch.written", "flush.batch.committed")
 SWITCH_STEPS = (
     "switch.fence", "switch.drain", "switch.verify", "switch.way_back", "switch.carry", "switch.before_commit",

@@ -21,7 +21,7 @@ def swap(one: int, other: int) -> tuple[str, ...]:
     )
 
 
-def cross(steps: Iterable[str], changes: Iterable[str], *, everyday: int) -> list[Any]:
+def cross(steps: Iterable[str | int], changes: Iterable[str], *, everyday: int) -> list[Any]:
     """Every change at every step. The first ``everyday`` pairs of a diagonal, on which steps take turns, are not slow."""
     steps, changes = list(steps), list(changes)
     quick = {(steps[n % len(steps)], change) for n, change in enumerate(changes[:everyday])}

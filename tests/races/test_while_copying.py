@@ -17,6 +17,17 @@ def test_rows(step: str, change: str, race: Race) -> None:
     race.require_equal()
 
 
+@pytest.mark.parametrize(("number", "change"), cross((1, 3), CHANGES, everyday=len(CHANGES)))
+def test_rows_between_the_pieces_of_a_chunk(
+    number: int, change: str, race: Race, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was read before is on its way, the rest is not read yet; the first chunk is one piece, for want of a size."""
+    monkeypatch.setattr("dbmigrate.copying.copier.PIECE_BYTES", 300)
+    race.at(Moment("copy.chunk.piece", number), lambda: race.write_source(*CHANGES[change]))
+    race.move()
+    race.require_equal()
+
+
 @pytest.mark.parametrize("step", ["read", *(pytest.param(s, marks=pytest.mark.slow) for s in STEPS if s != "read")])
 def test_rows_changed_at_every_chunk(step: str, race: Race) -> None:
     """Unique values wander on with the cursor, and the same row changes each time."""
