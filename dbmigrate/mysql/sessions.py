@@ -31,7 +31,8 @@ EXACT_SQL_MODE = "NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES,STRICT_ALL_TABLES"
 """Strict, and keeps id 0 and zero dates: what is read is what is written."""
 
 WAIT_TIMEOUT_SECONDS = 90
-"""How long a server keeps the transaction and the locks of a client that says nothing more (frozen, or cut off).
+"""How long a server keeps the transaction and the locks of a client that says nothing more (frozen, or cut off), between two
+statements, in the middle of a load, whose next piece the source has to give within that time, or of a row that is read.
 Longer than ``lock_wait_timeout``: one session may hold the lease while another waits for a table."""
 _IDLE_SECONDS = 45.0
 
@@ -43,7 +44,7 @@ DATA_SESSION = (
     "SET time_zone = '+00:00', foreign_key_checks = 0, "
     f"sql_mode = '{EXACT_SQL_MODE}', group_concat_max_len = 1073741824, "
     f"lock_wait_timeout = 60, innodb_lock_wait_timeout = 10, wait_timeout = {WAIT_TIMEOUT_SECONDS}, "
-    "net_read_timeout = 600, net_write_timeout = 600",
+    f"net_read_timeout = {WAIT_TIMEOUT_SECONDS}, net_write_timeout = {WAIT_TIMEOUT_SECONDS}",
     "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
 )
 """READ COMMITTED keeps deletes of absent keys from locking gaps, so parallel batches do not deadlock."""
@@ -193,8 +194,8 @@ class Session:
 
     @contextmanager
     def asking(self, doing: str) -> Iterator[None]:
-        """For the modules of this layer: between a request and its answer: faults of the server are ours, and whoever is interrupted leaves a session
-        whose stream of packets is unusable."""
+        """Between a request and its answer: faults of the server are ours, and whoever is interrupted leaves a session whose
+        stream of packets is unusable. For the modules of this layer."""
         try:
             yield
         except (pymysql.err.MySQLError, OSError, EOFError) as fault:

@@ -8,7 +8,7 @@ was kept). Apart from ``sessions`` because it reads the protocol's packets itsel
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from pymysql.constants import COMMAND
 from pymysql.err import InternalError
@@ -79,7 +79,7 @@ class StreamedRow:
     def _begin_packet(self) -> None:
         header = self._connection._read_bytes(4)
         if header[3] != self._connection._next_seq_id:
-            raise InternalError("a packet is out of order")
+            self._give_up("a packet is out of order")
         self._connection._next_seq_id = (header[3] + 1) % 256
         self._left = int.from_bytes(header[:3], "little")
         self._is_last = self._left < _WHOLE_PACKET
@@ -99,9 +99,15 @@ class StreamedRow:
         if kind == _ERROR:
             error = MysqlPacket(bytes([kind]) + self._read(self._left), self._connection.encoding)
             error.raise_for_error()
+        if self._left < _LENGTHS.get(kind, 0):  # what ends a result looks like the beginning of a long value
+            self._give_up("there is no row")
         if kind == _NULL:
             return None
         return int.from_bytes(self._read(_LENGTHS[kind]), "little") if kind in _LENGTHS else kind
+
+    def _give_up(self, why: str) -> NoReturn:
+        self._session.is_broken = True
+        raise InternalError(why)
 
     def _read_small_value(self) -> bytes | None:
         size = self._read_length()

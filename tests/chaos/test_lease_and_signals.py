@@ -55,7 +55,7 @@ def _expire_lease(move: Move) -> None:
 
 
 OUTSIDE_A_WRITE = ("copy.chunk.read", "flush.batch.read", "stream.checkpoint", "flush.chunks_done")
-INSIDE_A_WRITE = ("copy.chunk.written", "flush.batch.written")
+INSIDE_A_WRITE = ("copy.chunk.piece", "copy.chunk.written", "flush.batch.written")
 
 
 @pytest.mark.timeout(600)

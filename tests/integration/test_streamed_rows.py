@@ -61,6 +61,12 @@ def test_a_refusal_is_the_servers_and_leaves_the_session_usable(session: Session
         assert session.fetch_value("SELECT 5") == b"5"
 
 
+def test_a_statement_without_a_row_is_not_waited_for(session: Session) -> None:
+    with pytest.raises(DbmigrateError, match="there is no row"):
+        StreamedRow(session, "SELECT 1, 'x' FROM DUAL WHERE FALSE", doing="reading")
+    assert session.is_broken
+
+
 def test_a_row_given_up_half_way_ends_the_session(session: Session) -> None:
     """The rest of it is still on the way."""
     parts = StreamedRow(session, "SELECT 1, REPEAT('x', 1000000)", doing="reading").parts()

@@ -37,6 +37,23 @@ def test_the_byte_budget_holds_whatever_the_rows(row_bytes: int, rows: int, seco
     assert sizer.rows == 1 or sizer.rows * row_bytes <= 4_000_000
 
 
+@given(st.integers(1, 10_000_000), st.integers(1, 5000), st.integers(1, 10_000_000), st.integers(1, 10_000_000))
+def test_a_piece_fits_what_was_asked_for_and_one_statement(row_bytes: int, rows: int, asked: int, statement: int) -> None:
+    """Whatever the chunk's own budget is; or it is a single row."""
+    sizer = ChunkSizer(target_seconds=0.5, max_bytes=16_000_000, max_piece_bytes=statement)
+    sizer.record(rows=rows, size_bytes=rows * row_bytes, seconds=0.1)
+    fitting = sizer.find_fitting(asked)
+    assert fitting == 1 or fitting * row_bytes <= min(asked, statement)
+
+
+@given(st.integers(1, 10_000_000), st.integers(100_000, 10_000_000))
+def test_the_first_chunk_is_one_piece_that_fits_one_statement_by_the_servers_guess(guess: int, statement: int) -> None:
+    """Nothing was measured yet."""
+    sizer = ChunkSizer(target_seconds=0.5, max_bytes=16_000_000, max_piece_bytes=statement, row_bytes=guess)
+    assert sizer.find_fitting(1) == sizer.rows
+    assert sizer.rows == 1 or sizer.rows * guess <= statement
+
+
 def test_a_chunk_that_did_not_fit_is_halved_down_to_one_row() -> None:
     """There is always a next size, until one row is left."""
     sizer = ChunkSizer(target_seconds=0.5, max_bytes=4_000_000)
