@@ -34,3 +34,15 @@ def test_only_an_application_that_writes_is_made_room_for(writes: bool, race: Ra
     race.require_equal()
     assert shares
     assert (min(shares) < 1.0) == writes
+
+
+@pytest.mark.parametrize("is_held_back", [False, True])
+def test_chunks_that_are_held_back_are_read_at_once(is_held_back: bool, race: Race, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What spares the source is reading seldom; others are read in pieces."""
+    monkeypatch.setattr("dbmigrate.copying.copier.PIECE_BYTES", 300)
+    limit = 0.001 if is_held_back else 10_000
+    race.write(f"[throttle]\nmax_source_write_ms = {limit}")
+    monkeypatch.setattr("dbmigrate.mysql.throttle.FIRST_GAP_SECONDS", 0.5 if is_held_back else 0.0)
+    race.move()
+    race.require_equal()
+    assert ("copy.chunk.piece" not in race.passed) == is_held_back

@@ -47,6 +47,7 @@ def test_without_a_limit_nothing_is_measured_and_nothing_waits() -> None:
     world = World(None, write_ms=1000.0)
     assert max(world.run_chunks(20)) < 0.11
     assert world.looks == 0
+    assert not world.throttle.spaces_chunks
 
 
 def test_chunks_move_apart_while_writes_take_too_long_and_never_stop() -> None:
@@ -55,6 +56,7 @@ def test_chunks_move_apart_while_writes_take_too_long_and_never_stop() -> None:
     assert gaps[0] >= FIRST_GAP_SECONDS  # nobody knows yet what the source can take
     assert gaps[-1] > 5 * gaps[0]
     assert max(gaps) <= MOST_GAP_SECONDS + 0.5
+    assert world.throttle.spaces_chunks
 
 
 def test_chunks_move_together_again_when_writes_are_fast() -> None:
