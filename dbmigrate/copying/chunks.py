@@ -20,9 +20,9 @@ from dbmigrate.domain.errors import TransientError
 from dbmigrate.domain.keys import Key
 from dbmigrate.domain.routes import Route, Side
 from dbmigrate.mysql.bulk_load import LoadPlan
-from dbmigrate.mysql.control import StripeState, build_cursor_save
 from dbmigrate.mysql.sessions import Session
 from dbmigrate.mysql.statements import KeyRange, build_boundary_probe
+from dbmigrate.mysql.stripes import StripeState, build_cursor_save
 from dbmigrate.mysql.transfer import RowLiterals, StreamedRows, load_rows, read_range, write_rows
 from dbmigrate.mysql.workplace import Workplace
 

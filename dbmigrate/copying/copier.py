@@ -19,9 +19,10 @@ from dbmigrate.copying.sizing import PIECE_BYTES, ChunkSizer
 from dbmigrate.copying.stripes import plan_stripes
 from dbmigrate.domain.routes import Route
 from dbmigrate.domain.schema import TableName
-from dbmigrate.mysql.control import ControlStore, StripeState
+from dbmigrate.mysql.control import ControlStore
 from dbmigrate.mysql.faults import TooLargeError
 from dbmigrate.mysql.servers import Server
+from dbmigrate.mysql.stripes import StripeState, claim_stripe, load_stripes, save_stripes
 from dbmigrate.mysql.throttle import Throttle
 from dbmigrate.mysql.transfer import ResultCutError
 from dbmigrate.mysql.workplace import ChunkExecutor
@@ -96,7 +97,7 @@ class Copier:
 
     def plan(self) -> None:
         """Cut every table that has no stripes yet. Call after the stream's start position is established."""
-        saved = self._store.load_stripes()
+        saved = self._load_stripes()
         planned = {stripe.table for stripe in saved}
         missing = [route for name, route in self._routes.items() if name not in planned]
         if missing:
@@ -105,12 +106,15 @@ class Copier:
             some = missing[start : start + PLANNED_AT_ONCE]
             self._origin.retry.retrying(lambda some=some: self._plan_tables(some), idempotent=True)  # type: ignore[misc]
         with self._lock:
-            self._stripes = {(s.table, s.number): s for s in self._store.load_stripes() if s.table in self._routes}
+            self._stripes = {(s.table, s.number): s for s in self._load_stripes() if s.table in self._routes}
 
     def _plan_tables(self, routes: Sequence[Route]) -> None:
         with self._origin.pool.borrow() as session:
             stripes = [s for route in routes for s in plan_stripes(session, route, workers=self._limits.workers)]
-        self._store.save_stripes(stripes)
+        self._store.call(lambda connection: save_stripes(connection, self._store.migration_id, stripes))
+
+    def _load_stripes(self) -> tuple[StripeState, ...]:
+        return self._store.call(lambda connection: load_stripes(connection, self._store.migration_id))
 
     # --- running ---
 
@@ -171,7 +175,7 @@ class Copier:
             try:
                 copied = self._chunks.run(copy_chunk, task)
             except Exception as fault:  # whatever it was: who was at it may still be, and must not commit any more
-                standing = self._note(self._store.claim_stripe(stripe))
+                standing = self._note(self._claim(stripe))
                 if not isinstance(fault, ResultCutError):
                     raise
                 if task.wanted == 1:
@@ -185,6 +189,9 @@ class Copier:
             sizer.record(rows=copied.rows, size_bytes=copied.size_bytes, seconds=copied.seconds)
             self._throttle.record_read(copied.read_seconds)
             return self._note(copied.stripe)
+
+    def _claim(self, stripe: StripeState) -> StripeState:
+        return self._store.call(lambda connection: claim_stripe(connection, self._store.migration_id, stripe))
 
     def _note(self, stripe: StripeState) -> StripeState:
         """Keep how far a stripe is, and account for the rows since."""

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from dbmigrate.domain.keys import Key
 from dbmigrate.domain.routes import Route
-from dbmigrate.mysql.control import StripeState
 from dbmigrate.mysql.cuts import cut_table
 from dbmigrate.mysql.sessions import Session
 from dbmigrate.mysql.statements import build_last_key
+from dbmigrate.mysql.stripes import StripeState
 
 LEAST_ROWS = 20_000
 LEAST_BYTES = 8 * 1024 * 1024

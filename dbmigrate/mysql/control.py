@@ -3,7 +3,7 @@
 SQLAlchemy Core, apart from the data path, because here clarity counts and speed does not. The transition, evidence
 and approval tables are append-only; a change of phase and its audit row are one transaction. The cursor of a copied
 chunk is the one exception: it is written by the data session that writes the rows, in the same transaction
-(``build_cursor_save``).
+(``stripes.build_cursor_save``).
 """
 
 from __future__ import annotations
@@ -28,10 +28,11 @@ from dbmigrate.mysql.control_tables import ASCII, AT, METADATA, NAME, TEXT, decl
 from dbmigrate.mysql.evidence import INSTANCE, MISMATCH
 from dbmigrate.mysql.faults import Retry, translate_fault
 from dbmigrate.mysql.heartbeat import CONTROL_SCHEMA
-from dbmigrate.mysql.identifiers import quote_identifier, quote_string
+from dbmigrate.mysql.identifiers import quote_identifier
 from dbmigrate.mysql.mappings import MAPPING
 from dbmigrate.mysql.mirror_plan import MIRROR_PLAN
 from dbmigrate.mysql.sessions import Endpoint
+from dbmigrate.mysql.stripes import STRIPE
 
 T = TypeVar("T")
 
@@ -66,19 +67,6 @@ _transition = declare_table(
     sa.Column("to_phase", ASCII, nullable=False),
     sa.Column("actor", NAME, nullable=False),
     sa.Column("reason", TEXT, nullable=False),
-)
-_stripe = declare_table(
-    "stripe",
-    sa.Column("migration_id", ASCII, primary_key=True),
-    sa.Column("table_schema", NAME, primary_key=True),
-    sa.Column("table_name", NAME, primary_key=True),
-    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
-    sa.Column("lower_key", TEXT),
-    sa.Column("upper_key", TEXT),
-    sa.Column("cursor_key", TEXT),
-    sa.Column("copied_rows", sa.BigInteger, nullable=False, server_default="0"),
-    sa.Column("is_done", sa.Boolean, nullable=False, server_default="0"),
-    sa.Column("claim", sa.BigInteger, nullable=False, server_default="0"),
 )
 _checkpoint = declare_table(
     "checkpoint",
@@ -166,23 +154,6 @@ class Approval:
 
 
 @dataclass(frozen=True, slots=True)
-class StripeState:
-    """How far the copy of one stripe of one table has come. Rows above ``cursor`` up to ``upper`` are missing.
-
-    ``claim`` counts how often whoever was copying it was told that it may not any more.
-    """
-
-    table: TableName
-    number: int
-    lower: Key | None
-    upper: Key | None
-    cursor: Key | None
-    rows: int
-    is_done: bool
-    claim: int = 0
-
-
-@dataclass(frozen=True, slots=True)
 class StreamCheckpoint:
     """Where a stream resumes: older than every key not yet equal. ``beat`` had been reached when it was saved."""
 
@@ -192,39 +163,6 @@ class StreamCheckpoint:
 
 def _aware(value: datetime | None) -> datetime | None:
     return value.replace(tzinfo=UTC) if value is not None else None
-
-
-def _encode(key: Key | None) -> str | None:
-    return None if key is None else key.decode("ascii")
-
-
-def _decode(text: str | None) -> Key | None:
-    return None if text is None else text.encode("ascii")
-
-
-def _read_stripe(row: Any) -> StripeState:
-    return StripeState(
-        TableName(row.table_schema, row.table_name), row.number, _decode(row.lower_key), _decode(row.upper_key),
-        _decode(row.cursor_key), row.copied_rows, bool(row.is_done), row.claim,
-    )  # fmt: skip
-
-
-def build_cursor_save(migration_id: str, stripe: StripeState, *, before: StripeState) -> str:
-    """The statement that records a stripe's progress inside the transaction that writes its rows.
-
-    It changes one row, or none where the stripe is not as it was ``before``: then the rows must not be committed.
-    """
-    return (
-        f"UPDATE {quote_identifier(CONTROL_SCHEMA)}.`stripe` SET cursor_key = {_quote_key(stripe.cursor)}, "
-        f"copied_rows = {stripe.rows}, is_done = {int(stripe.is_done)} "
-        f"WHERE migration_id = {quote_string(migration_id)} AND table_schema = {quote_string(stripe.table.schema)} "
-        f"AND table_name = {quote_string(stripe.table.name)} AND number = {stripe.number} "
-        f"AND claim = {before.claim} AND cursor_key <=> {_quote_key(before.cursor)} AND NOT is_done"
-    )
-
-
-def _quote_key(key: Key | None) -> str:
-    return "NULL" if key is None else quote_string(key.decode("ascii"))
 
 
 class ControlStore:
@@ -296,7 +234,7 @@ class ControlStore:
 
     def _add_claims(self) -> None:
         """Stripes of a migration that began before they could be claimed get the column, at its default."""
-        if not self._has_column(_stripe.name, "claim"):
+        if not self._has_column(STRIPE.name, "claim"):
             self._run(
                 sa.text(
                     f"ALTER TABLE {quote_identifier(CONTROL_SCHEMA)}.`stripe` ADD COLUMN claim BIGINT NOT NULL DEFAULT 0"
@@ -453,7 +391,7 @@ class ControlStore:
 
     def delete_migration(self) -> None:
         """Forget stripes, checkpoints and what instances said (after an abort); audit rows stay."""
-        for table in (_stripe, _checkpoint, _repair, INSTANCE, MAPPING, MISMATCH, MIRROR_PLAN, APPLICATION):
+        for table in (STRIPE, _checkpoint, _repair, INSTANCE, MAPPING, MISMATCH, MIRROR_PLAN, APPLICATION):
             self._run(table.delete().where(table.c.migration_id == self._id))
 
     def restart_migration(self, state: MigrationState, *, actor: str) -> None:
@@ -531,36 +469,6 @@ class ControlStore:
         return bool(self._run(query))
 
     # --- checkpoints ---
-
-    def load_stripes(self) -> tuple[StripeState, ...]:
-        """Every planned stripe with its progress."""
-        query = sa.select(_stripe).where(_stripe.c.migration_id == self._id).order_by(
-            _stripe.c.table_schema, _stripe.c.table_name, _stripe.c.number
-        )  # fmt: skip
-        return tuple(map(_read_stripe, self._run(query)))
-
-    def claim_stripe(self, stripe: StripeState) -> StripeState:
-        """Take a stripe from whoever may still be copying it, and return how far it is: waits for a transaction that has
-        saved its cursor, and lets none that has not do so any more."""
-        is_it = sa.and_(
-            _stripe.c.migration_id == self._id, _stripe.c.table_schema == stripe.table.schema,
-            _stripe.c.table_name == stripe.table.name, _stripe.c.number == stripe.number,
-        )  # fmt: skip
-        self._run(_stripe.update().where(is_it).values(claim=_stripe.c.claim + 1))
-        return _read_stripe(self._run(sa.select(_stripe).where(is_it))[0])
-
-    def save_stripes(self, stripes: Sequence[StripeState]) -> None:
-        """Record the plan of whole tables' stripes, at once; planning twice keeps the first plan."""
-        rows = [
-            {
-                "migration_id": self._id, "table_schema": s.table.schema, "table_name": s.table.name,
-                "number": s.number, "lower_key": _encode(s.lower), "upper_key": _encode(s.upper),
-                "cursor_key": _encode(s.cursor), "copied_rows": s.rows, "is_done": s.is_done,
-            }
-            for s in stripes
-        ]  # fmt: skip
-        if rows:
-            self._run(_stripe.insert().prefix_with("IGNORE").values(rows))
 
     def save_checkpoint(self, direction: Direction, checkpoint: StreamCheckpoint) -> None:
         """Record where the stream of this direction resumes."""
