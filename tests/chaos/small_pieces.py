@@ -15,3 +15,6 @@ max_rows_per_second = 800
 [verify]
 chunk_rows = 100
 """
+
+READ_IN_PIECES = SMALL_PIECES.replace("[throttle]\n", "[throttle]\nmax_source_write_factor = 0\n")
+"""The same where chunks are not held back for the application, which would have them read at once."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from chaos.equality import require_equal
-from chaos.small_pieces import SMALL_PIECES
+from chaos.small_pieces import READ_IN_PIECES, SMALL_PIECES
 from moves import Move
 
 from dbmigrate.domain.routes import Side
@@ -70,7 +70,7 @@ def test_a_frozen_runner_writes_nothing_after_another_has_taken_over(
     step: str, shop_move: Move, route: Callable[[], Any]
 ) -> None:
     """Inside a write its transaction holds the tenure: the other waits until the server ends the silent session."""
-    shop_move.write(SMALL_PIECES)
+    shop_move.write(READ_IN_PIECES)
     with Writers(route, threads=2, rate=60, give_up_seconds=300) as writers:
         with _frozen_at(shop_move, step, 3) as frozen:
             _expire_lease(shop_move)
