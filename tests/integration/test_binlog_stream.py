@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -464,6 +465,45 @@ def test_stream_over_tls(source_of: Callable[[Flavour], Source], flavour: Flavou
     for number in range(50):
         source.run(f"INSERT INTO a VALUES ({number}, REPEAT('v', 40000))")
     assert read_keys(source, reader) == [str(number) for number in range(50)]
+
+
+@pytest.mark.parametrize(
+    ("flavour", "connect"),
+    [
+        pytest.param(Flavour.MARIADB, {}, id="mariadb"),
+        pytest.param(
+            Flavour.MYSQL, {"ssl": {"check_hostname": False, "verify_mode": "none"}}, id="mysql-tls", marks=pytest.mark.mysql
+        ),
+    ],
+)
+def test_a_read_that_waits_is_interrupted_and_the_next_goes_on(
+    source_of: Callable[[Flavour], Source], flavour: Flavour, connect: dict[str, Any]
+) -> None:
+    """It waits for far longer than this test does, and nothing is lost by its end."""
+    source = source_of(flavour)
+    source.run("CREATE TABLE a (id INT PRIMARY KEY)")
+    reader = source.follow("a", **connect)
+    source.run("INSERT INTO a VALUES (1)")
+    assert read_keys(source, reader) == ["1"]
+    ended: list[BaseException] = []
+
+    def wait() -> None:
+        try:
+            while True:
+                reader.read(timeout_seconds=600)
+        except TransientError as fault:
+            ended.append(fault)
+
+    waiting = threading.Thread(target=wait, daemon=True)
+    waiting.start()
+    time.sleep(0.3)
+    assert waiting.is_alive()
+    reader.interrupt()
+    waiting.join(timeout=30)
+    assert len(ended) == 1
+    reader.interrupt()  # nothing to do: it is closed
+    source.run("INSERT INTO a VALUES (2)")
+    assert read_keys(source, reader) == ["2"]
 
 
 @pytest.mark.parametrize("flavour", [Flavour.MARIADB])
