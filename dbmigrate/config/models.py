@@ -193,8 +193,8 @@ class ThrottleSection(Section):
     max_source_write_ms: float | None = Field(
         default=None,
         gt=0,
-        description="Chunks start further apart while small writes on the source take longer than this (of the commits of "
-        "the last two seconds, all but the slowest twentieth).",
+        description="Chunks start half a second apart, further while small writes on the source take longer than this (of "
+        "the commits of the last two seconds, all but the slowest twentieth), closer while they do not.",
         examples=[10.0],
     )
     max_source_write_factor: float = Field(
