@@ -52,6 +52,9 @@ DATA_SESSION = (
 SHOW_ALL_WARNINGS = "SET max_error_count = 65535"
 """MySQL keeps it for accounts with SESSION_VARIABLES_ADMIN. Without it a statement with more warnings than are shown
 counts as one that changed values; ``check`` asks for the privilege where harmless warnings can be that many."""
+LOG_ROWS_ONLY = "SET SESSION binlog_annotate_row_events = 0"
+"""MariaDB writes the text of every statement to the binlog, before its rows: each row twice. It keeps this for accounts with
+BINLOG ADMIN."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +172,7 @@ class Session:
         """
         with self.asking(doing):
             self._connection.query(sql)
-        return _result_of(self._connection._result)  # type: ignore[attr-defined]  # a cursor would decode and copy
+        return result_of(self._connection._result)  # type: ignore[attr-defined]  # a cursor would decode and copy
 
     def load(self, sql: str, pieces: Iterable[bytes | memoryview], *, doing: str) -> Result:
         """Run a LOAD DATA LOCAL statement and answer the server's question for its file with ``pieces``, one after the other.
@@ -190,7 +193,7 @@ class Session:
             connection.write_packet(b"")
             answer = connection._result = MySQLResult(connection)
             answer.read()
-        return _result_of(answer)
+        return result_of(answer)
 
     @contextmanager
     def asking(self, doing: str) -> Iterator[None]:
@@ -205,6 +208,18 @@ class Session:
         except BaseException:
             self.is_broken = True
             raise
+
+    @contextmanager
+    def speaking_bytes(self) -> Iterator[None]:
+        """Literals in the block are bytes, of no character set; the server takes their text as it is. After an error the
+        session is broken: nobody may go on with it."""
+        self.execute("SET NAMES binary", doing="setting up a session")
+        try:
+            yield
+        except BaseException:
+            self.is_broken = True
+            raise
+        self.execute("SET NAMES utf8mb4", doing="setting up a session")
 
     def execute_exactly(self, sql: str | bytes, *, doing: str) -> Result:
         """Like ``execute``, but a warning is an error: on the data path a warning means a changed value.
@@ -273,7 +288,7 @@ class Session:
             self._connection._force_close()  # type: ignore[attr-defined]  # close() would wait for the server
 
 
-def _result_of(answer: Any) -> Result:
+def result_of(answer: Any) -> Result:
     message = answer.message.decode("utf8", "replace") if isinstance(answer.message, bytes) else answer.message
     return Result(answer.rows or (), answer.affected_rows, message or "", answer.warning_count or 0)
 
@@ -300,9 +315,12 @@ class SessionPool:
     Borrowing never waits: the number of sessions is bounded by the number of threads that work.
     """
 
-    def __init__(self, endpoint: Endpoint, *, statements: tuple[str, ...] = DATA_SESSION) -> None:
+    def __init__(
+        self, endpoint: Endpoint, *, statements: tuple[str, ...] = DATA_SESSION, wished: tuple[str, ...] = (SHOW_ALL_WARNINGS,)
+    ) -> None:
+        """``statements`` set up every session; the account may lack the privilege for those that are ``wished``."""
         self.endpoint = endpoint
-        self._statements = statements
+        self._statements, self._wished = statements, wished
         self._idle: list[tuple[Session, float]] = []  # with the time of its return
         self._lock = threading.Lock()
 
@@ -312,17 +330,18 @@ class SessionPool:
         try:
             for statement in self._statements:
                 session.execute(statement, doing="setting up a session")
-            self._show_all_warnings(session)
+            for statement in self._wished:
+                self._try(session, statement)
         except BaseException:
             session.close()
             raise
         return session
 
-    def _show_all_warnings(self, session: Session) -> None:
+    def _try(self, session: Session, statement: str) -> None:
         try:
-            session.execute(SHOW_ALL_WARNINGS, doing="setting up a session")
+            session.execute(statement, doing="setting up a session")
         except RefusedError:
-            log.debug("%s: the account may not set max_error_count", self.endpoint.place)
+            log.debug("%s: the account may not %s", self.endpoint.place, statement)
 
     @contextmanager
     def borrow(self) -> Iterator[Session]:

@@ -15,7 +15,7 @@ from typing import Protocol
 from dbmigrate.domain.errors import FatalError
 from dbmigrate.domain.keys import Key
 from dbmigrate.domain.routes import Route
-from dbmigrate.mysql.bulk_load import LoadPlan
+from dbmigrate.mysql.bulk_load import LoadPlan, Way
 from dbmigrate.mysql.sessions import Result, Session
 from dbmigrate.mysql.statements import (
     KeyRange,
@@ -26,6 +26,7 @@ from dbmigrate.mysql.statements import (
     build_replace_prefix,
 )
 from dbmigrate.mysql.streamed_rows import StreamedRow
+from dbmigrate.mysql.streamed_statements import StreamedStatement
 
 _RECORDS = re.compile(r"Records: (\d+)")
 
@@ -149,32 +150,59 @@ def write_rows(
 def load_rows(
     session: Session, route: Route, pieces: Iterable[RowText], plan: LoadPlan, *, max_packet_bytes: int
 ) -> None:
-    """Like ``write_rows``, by one LOAD DATA LOCAL for all pieces.
+    """Like ``write_rows``, from the bytes of all pieces, in the caller's transaction.
 
-    Each piece is asked for once what came before is on its way to the server, so that it is read while that is loaded.
+    Each piece is asked for once what came before is on its way to the server, so that it is read while that is written.
     An error while reading leaves the session broken: the server must not take what it was sent for the whole.
 
     Raises:
-        ResultCutError: a piece exceeds the packet. The load would not mind, but a row that does could not be read again.
+        ResultCutError: a piece exceeds the packet. A load would not mind, but a row that does could not be read again.
         FatalError: the server warned, or wrote another number of rows than were read.
     """
     doing = f"loading rows of {route.destination.name}"
-    filled = (_require_fit(piece, max_packet_bytes, doing) for piece in pieces if piece.count)
+    most = max_packet_bytes - len(plan.statement) if plan.way is Way.REPLACE else max_packet_bytes
+    filled = (_require_fit(piece, most, doing) for piece in pieces if piece.count)
     first = next(filled, None)
     if first is None:
         return
+    write = _replace if plan.way is Way.REPLACE else _load
+    write(session, route, chain((first,), filled), plan.statement, doing)
+
+
+def _load(session: Session, route: Route, pieces: Iterable[RowText], statement: str, doing: str) -> None:
+    """By one LOAD DATA LOCAL for all pieces."""
     read = 0
 
     def send() -> Iterator[bytes | memoryview]:
         nonlocal read
-        for piece in chain((first,), filled):
+        for piece in pieces:
             read += piece.count
             yield from piece.parts
             yield b","
 
-    result = session.load(plan.statement, send(), doing=doing)
+    result = session.load(statement, send(), doing=doing)
     session.require_no_warnings(result, doing=doing)
     _require_all(result, route, read)
+
+
+def _replace(session: Session, route: Route, pieces: Iterable[RowText], statement: str, doing: str) -> None:
+    """By one REPLACE for each piece."""
+    prefix = statement.encode()
+
+    def finish(sent: StreamedStatement, read: int) -> None:
+        result = sent.finish()
+        session.require_no_warnings(result, doing=doing)
+        _require_all(result, route, read)
+
+    with session.speaking_bytes():
+        before: tuple[StreamedStatement, int] | None = None
+        for piece in pieces:
+            if before:
+                finish(*before)
+            size, parts = len(prefix) + piece.size_bytes, chain((prefix,), piece.parts)
+            before = StreamedStatement(session, size, parts, doing=doing), piece.count
+        if before:
+            finish(*before)
 
 
 def _require_fit(piece: RowText, max_packet_bytes: int, doing: str) -> RowText:

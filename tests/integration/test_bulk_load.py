@@ -216,8 +216,8 @@ def test_nothing_stays_of_a_load_whose_later_piece_fails(sides: tuple[Side, Side
 class Settled:
     """A server's settings and version, as ``choose_load`` asks for them."""
 
-    def __init__(self, version: Any, *, is_allowed: bool = True, locks: bool = True) -> None:
-        self.version, self.load_settings = version, LoadSettings(is_allowed, locks)
+    def __init__(self, version: Any, *, is_allowed: bool = True, locks: bool = True, logs: bool = True) -> None:
+        self.version, self.load_settings = version, LoadSettings(is_allowed, locks, logs)
 
 
 def test_who_is_loaded(sides: tuple[Side, Side]) -> None:

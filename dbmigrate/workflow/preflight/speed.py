@@ -11,7 +11,7 @@ MOST_NAMED = 3
 
 def check_speed(s: Surroundings) -> list[Finding]:
     """LOAD DATA, and whether loads into one table wait for each other."""
-    found = read_load_settings(s.target)
+    found = read_load_settings(s.target, s.target_version)
     if not found.is_allowed:
         return [
             Finding(
