@@ -77,7 +77,9 @@ class Copier:
         self._lock = threading.Lock()
         self._stripes: dict[tuple[TableName, int], StripeState] = {}
         self._loads = {
-            name: choose_load(route, origin, destination, workers=limits.workers)
+            name: choose_load(
+                route, destination.load_settings, origin=origin.version, destination=destination.version, workers=limits.workers
+            )
             for name, route in self._routes.items()
         }
         self._sizers = {name: self._build_sizer(route) for name, route in self._routes.items()}

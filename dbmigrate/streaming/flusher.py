@@ -62,7 +62,9 @@ class Flusher:
         self._wait_for_chunks, self._on_step = wait_for_chunks, on_step
         self._batch_keys = {name: _first_batch_keys(route) for name, route in self._routes.items()}
         self._loads = {
-            name: choose_load(route, origin, destination, is_mirrored=is_mirrored)
+            name: choose_load(
+                route, destination.load_settings, origin=origin.version, destination=destination.version, is_mirrored=is_mirrored
+            )
             for name, route in self._routes.items()
         }
         self._vanished: Keys = {}

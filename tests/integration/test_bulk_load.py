@@ -1,7 +1,9 @@
-"""LOAD DATA LOCAL as the copy uses it: no file is ever read, a changed value is an error, and INSERT does where it may not."""
+"""Rows written from their bytes, by LOAD DATA LOCAL and by REPLACE: no file is ever read, a changed value is an error, and
+literals do where neither may be used."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -12,26 +14,28 @@ from databases import Pair
 from moves import Move
 from pymysql.constants import CLIENT
 
+from dbmigrate.config import ServerSection
 from dbmigrate.copying.loading import choose_load
 from dbmigrate.domain.errors import DbmigrateError, FatalError
 from dbmigrate.domain.routes import CarriedColumn, Route
 from dbmigrate.domain.schema import Table, TableName
-from dbmigrate.mysql.bulk_load import LoadPlan, LoadSettings, plan_load
-from dbmigrate.mysql.faults import ConnectionLostError
+from dbmigrate.mysql.bulk_load import LoadPlan, LoadSettings, Way, plan_load, plan_replace
+from dbmigrate.mysql.faults import ConnectionLostError, Retry
 from dbmigrate.mysql.introspection import read_server_version, read_table
-from dbmigrate.mysql.sessions import DATA_SESSION, Session
+from dbmigrate.mysql.servers import Server
+from dbmigrate.mysql.sessions import DATA_SESSION, Endpoint, Session
 from dbmigrate.mysql.statements import KeyRange
 from dbmigrate.mysql.transfer import ResultCutError, StreamedRows, load_rows
 from dbmigrate.streaming import loading
 
-PACKET = 1 << 24
+PACKET = 1 << 25
 
 
 class Side:
-    """One side of a pair, as the data path sees it."""
+    """One side of a pair, as the data path sees it, and how rows are written to it."""
 
-    def __init__(self, database: Any) -> None:
-        self.database = database
+    def __init__(self, database: Any, planning: Callable[..., LoadPlan | None] = plan_load) -> None:
+        self.database, self.planning = database, planning
         raw = {"use_unicode": False, "conv": {}, "client_flag": CLIENT.LOCAL_FILES, "autocommit": True}
         self.session = Session(database.connect(**raw), "here")
         for statement in DATA_SESSION:
@@ -43,9 +47,9 @@ class Side:
             return read_table(connection, self.version, TableName(self.database.schema, name))
 
 
-@pytest.fixture
-def sides(flavour_pair: Pair) -> Iterator[tuple[Side, Side]]:
-    both = Side(flavour_pair.source), Side(flavour_pair.target)
+@pytest.fixture(params=[plan_load, plan_replace], ids=["load", "replace"])
+def sides(flavour_pair: Pair, request: pytest.FixtureRequest) -> Iterator[tuple[Side, Side]]:
+    both = Side(flavour_pair.source), Side(flavour_pair.target, request.param)
     yield both
     for side in both:
         side.session.close()
@@ -55,7 +59,7 @@ def plan(origin: Side, destination: Side) -> tuple[Route, LoadPlan]:
     here, there = origin.read_table(), destination.read_table()
     columns = tuple(CarriedColumn(b, a) for a, b in zip(here.columns, there.columns, strict=True))
     route = Route(here, there, columns, (there.columns[0].name,))
-    found = plan_load(route, origin=origin.version, destination=destination.version)
+    found = destination.planning(route, origin=origin.version, destination=destination.version)
     assert found is not None
     return route, found
 
@@ -107,7 +111,7 @@ def test_a_value_that_would_change_is_an_error_and_nothing_is_written(
         destination.session.execute("SET sql_mode = 'STRICT_ALL_TABLES'")
     here, there = origin.read_table(), destination.read_table()
     route = Route(here, there, (CarriedColumn(there.columns[0], here.columns[0]), CarriedColumn(there.columns[1], here.columns[1])), ("id",))
-    found = plan_load(route, origin=origin.version, destination=destination.version)
+    found = destination.planning(route, origin=origin.version, destination=destination.version)
     assert found is not None
     origin.database.execute("DELETE FROM t WHERE id = 1")
     rows = StreamedRows(origin.session, route, KeyRange(), found)
@@ -156,7 +160,7 @@ def test_more_than_the_targets_packet_is_asked_for_again_in_less(sides: tuple[Si
         load_rows(destination.session, route, [rows], found, max_packet_bytes=4096)
 
 
-def test_pieces_are_one_load_and_each_is_asked_for_when_the_one_before_was_sent(sides: tuple[Side, Side]) -> None:
+def test_each_piece_is_asked_for_when_the_one_before_was_sent(sides: tuple[Side, Side]) -> None:
     origin, destination = sides
     for side in sides:
         side.database.execute("CREATE TABLE t (id INT PRIMARY KEY, v VARBINARY(20))")
@@ -213,50 +217,101 @@ def test_nothing_stays_of_a_load_whose_later_piece_fails(sides: tuple[Side, Side
     assert destination.database.execute("SELECT COUNT(*) FROM t") == ((0,),)
 
 
-class Settled:
-    """A server's settings and version, as ``choose_load`` asks for them."""
+@pytest.mark.parametrize("off", [-1, 0, 1])
+def test_a_statement_of_about_one_packet_arrives_whole(mariadb_pair: Pair, off: int) -> None:
+    """A packet that is full is followed by another, also where nothing is left for it."""
+    origin, destination = Side(mariadb_pair.source), Side(mariadb_pair.target, plan_replace)
+    for side in (origin, destination):
+        side.database.execute("CREATE TABLE t (id INT PRIMARY KEY, v LONGBLOB)")
+    _, found = plan(origin, destination)
+    length = 0xFFFFFF + off - len("Q") - len(found.statement) - len("('1','')")  # Q stands for the command's byte
+    origin.database.execute(f"INSERT INTO t VALUES (1, REPEAT('x', {length}))")
+    move_rows(origin, destination)
+    asked = "SELECT id, LENGTH(v), MD5(v) FROM t"
+    assert destination.database.execute(asked) == origin.database.execute(asked)
+    origin.session.close()
+    destination.session.close()
 
-    def __init__(self, version: Any, *, is_allowed: bool = True, locks: bool = True, logs: bool = True) -> None:
-        self.version, self.load_settings = version, LoadSettings(is_allowed, locks, logs)
+
+def test_after_a_replace_literals_have_their_character_set_again(sides: tuple[Side, Side]) -> None:
+    origin, destination = sides
+    for side in sides:
+        side.database.execute("CREATE TABLE t (id INT PRIMARY KEY)", "INSERT INTO t VALUES (1)")
+    asked = "SELECT CONCAT_WS(',', @@character_set_client, @@collation_connection, @@character_set_results), CHARSET('x')"
+    before = destination.session.execute(asked).rows
+    move_rows(origin, destination)
+    assert destination.session.execute(asked).rows == before
 
 
-def test_who_is_loaded(sides: tuple[Side, Side]) -> None:
-    side = sides[0]
-    side.database.execute("CREATE TABLE t (id INT AUTO_INCREMENT PRIMARY KEY, v INT)", "CREATE TABLE p (id INT PRIMARY KEY, g POINT)")
+TABLES = (
+    "CREATE TABLE t (id INT AUTO_INCREMENT PRIMARY KEY, v INT)", "CREATE TABLE p (id INT PRIMARY KEY, g POINT)",
+    "CREATE TABLE u (id INT PRIMARY KEY)", "CREATE TABLE old (id INT AUTO_INCREMENT PRIMARY KEY, v VARCHAR(9) CHARACTER SET latin1)",
+    "CREATE TABLE wide (id INT PRIMARY KEY, v MEDIUMTEXT)", "INSERT INTO wide VALUES (1, REPEAT('x', 50000))",
+)  # fmt: skip
 
-    def choose(name: str, workers: int, **settings: bool) -> bool:
+
+def choosing(side: Side, choose: Callable[..., LoadPlan | None]) -> Callable[..., Way | None]:
+    """How a table is written, by its name and a server's settings."""
+    side.database.execute(*TABLES, "ANALYZE TABLE wide")
+
+    def ask(name: str, *, is_allowed: bool = True, locks: bool = True, logs: bool = True, **options: Any) -> Way | None:
         table = side.read_table(name)
         route = Route(table, table, tuple(CarriedColumn(c, c) for c in table.columns), ("id",))
-        server: Any = Settled(side.version, **settings)
-        return choose_load(route, server, server, workers=workers) is not None
+        settings = LoadSettings(is_allowed, locks, logs)
+        found = choose(route, settings, origin=side.version, destination=side.version, **options)
+        return found.way if found else None
 
-    assert choose("t", 2)
-    assert not choose("t", 4)
-    assert choose("t", 4, locks=False)
-    assert not choose("t", 2, is_allowed=False)
-    assert not choose("p", 1)
+    return ask
 
 
-def test_which_tables_a_stream_loads(sides: tuple[Side, Side]) -> None:
+def test_how_tables_are_copied(flavour_pair: Pair) -> None:
+    side = Side(flavour_pair.source)
+    ask = choosing(side, choose_load)
+    assert ask("t", workers=2) is Way.LOAD
+    assert ask("t", workers=4) is None
+    assert ask("t", workers=4, logs=False) is Way.REPLACE
+    assert ask("old", workers=4, logs=False) is None
+    assert ask("t", workers=4, locks=False) is Way.LOAD
+    assert ask("t", workers=2, is_allowed=False) is None
+    assert ask("p", workers=1) is None
+    assert ask("wide", workers=1) is Way.LOAD
+    assert ask("wide", workers=1, logs=False) is (Way.REPLACE if side.version.is_mariadb else Way.LOAD)
+    side.session.close()
+
+
+def test_how_a_stream_writes_tables(flavour_pair: Pair) -> None:
     """A mirror must not wait for a load that waits for it."""
-    side = sides[0]
-    side.database.execute(
-        "CREATE TABLE t (id INT AUTO_INCREMENT PRIMARY KEY)", "CREATE TABLE u (id INT PRIMARY KEY)",
-        "CREATE TABLE p (id INT PRIMARY KEY, g POINT)",
+    side = Side(flavour_pair.source)
+    ask = choosing(side, loading.choose_load)
+    assert ask("t", is_mirrored=False) is Way.LOAD
+    assert ask("t", is_mirrored=False, logs=False) is Way.REPLACE
+    assert ask("t", is_mirrored=True) is None
+    assert ask("t", is_mirrored=True, logs=False) is Way.REPLACE
+    assert ask("t", is_mirrored=True, locks=False) is Way.LOAD
+    assert ask("old", is_mirrored=True, logs=False) is None
+    assert ask("u", is_mirrored=True) is Way.LOAD
+    assert ask("u", is_mirrored=False, is_allowed=False) is None
+    assert ask("p", is_mirrored=False) is None
+    side.session.close()
+
+
+@pytest.mark.parametrize("may_change", [True, False], ids=["with BINLOG ADMIN", "without"])
+def test_whether_statements_stay_out_of_the_binlog_depends_on_the_account(
+    mariadb_pair: Pair, may_change: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = mariadb_pair.target.server
+    server.execute(
+        "CREATE OR REPLACE USER mover IDENTIFIED BY 'mover'", f"GRANT ALL ON {mariadb_pair.target.schema}.* TO mover",
+        f"GRANT PROCESS{', BINLOG ADMIN' if may_change else ''} ON *.* TO mover",
     )  # fmt: skip
-
-    def choose(name: str, *, is_mirrored: bool, **settings: bool) -> bool:
-        table = side.read_table(name)
-        route = Route(table, table, tuple(CarriedColumn(c, c) for c in table.columns), ("id",))
-        server: Any = Settled(side.version, **settings)
-        return loading.choose_load(route, server, server, is_mirrored=is_mirrored) is not None
-
-    assert choose("t", is_mirrored=False)
-    assert not choose("t", is_mirrored=True)
-    assert choose("t", is_mirrored=True, locks=False)
-    assert choose("u", is_mirrored=True)
-    assert not choose("u", is_mirrored=False, is_allowed=False)
-    assert not choose("p", is_mirrored=False)
+    monkeypatch.setenv("MOVER", "mover")
+    section = ServerSection(url=f"mariadb://mover@127.0.0.1:{server.port}/{mariadb_pair.target.schema}", password_env="MOVER")
+    found = Server(Endpoint("target", section), "shop", clock=time.monotonic, retry=Retry())
+    try:
+        assert found.load_settings.logs_statements is not may_change
+    finally:
+        found.close()
+        server.execute("DROP USER mover")
 
 
 @pytest.mark.parametrize("is_allowed", ["ON", "OFF"])
