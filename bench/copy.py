@@ -66,6 +66,11 @@ MOST_MEMORY_MB = 200.0
 FLAVOURS = {"mariadb": Flavour.MARIADB, "mysql": Flavour.MYSQL}
 
 
+def _sum_up(figures: dict[str, Any], name: str) -> float:
+    """Of what counts as the copy: from creating the table to the last index built."""
+    return float(figures[name]["expand"] + figures[name]["copy"])
+
+
 class CopyBench:
     """One pair of servers, one table, and the ways from one server to the other."""
 
@@ -113,7 +118,7 @@ class CopyBench:
         """From creating the table to the last index built."""
         figures = run_mover(self._config, self._source, self._target, "move", "copy")
         self.figures.append(figures)
-        return float(figures["phases"]["expand"] + figures["phases"]["copy"])
+        return _sum_up(figures, "phases")
 
     def _run_mydumper(self, *, writes_binlog: bool) -> float:
         folder = self._source.directory.parent / "dump"
@@ -193,13 +198,13 @@ class _Gathered:
         self._targets[f"{name}: {OURS} / {MYDUMPER}"] = Target(LIMITS.get(shape, 1.0), is_upper=True)
         self._seconds |= {f"{name}: {contender}": values for contender, values in seconds.items()}
         shares = f"{name}: our CPU / servers' CPU"
-        self._ratios[shares] = Spread.of([f["cpu_share"] for f in figures])
+        self._ratios[shares] = Spread.of([_sum_up(f, "our_cpu") / _sum_up(f, "server_cpu") for f in figures])
         self._targets[shares] = Target(MOST_CPU_SHARE, is_upper=True)
         self._shapes[shape] = {
             "rows": rows, "data_mb": round(size_bytes / 1e6), "deadlocks_of_myloader": peer_deadlocks,
             "our_rows_per_second": [round(rows / taken) for taken in seconds[OURS]],
-            "our_cpu_seconds": [significant(f["work_cpu_seconds"]) for f in figures],
-            "server_cpu_seconds": [significant(f["server_cpu_seconds"]) for f in figures],
+            "our_cpu_seconds": [significant(_sum_up(f, "our_cpu")) for f in figures],
+            "server_cpu_seconds": [significant(_sum_up(f, "server_cpu")) for f in figures],
             "our_peak_memory_mb": [round(f["peak_memory_mb"]) for f in figures],
         }  # fmt: skip
 

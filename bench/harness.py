@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 from bench.arithmetic import Report
-from bench.processes import read_cpu_seconds
 from dbmigrate.domain.errors import DbmigrateError
 from dbmigrate.domain.flavours import Flavour
 from dbmigrate.throwaway.local_servers import LocalServer
@@ -253,7 +252,9 @@ def write_config(
 
 def start_mover(config: Path, source: LocalServer, target: LocalServer, *task: str) -> subprocess.Popen[str]:
     """Our program at work on ``task`` (see ``bench.mover``), in a process of its own."""
-    environment = os.environ | {"BENCH_SOURCE": source.password, "BENCH_TARGET": target.password}
+    environment = os.environ | {
+        "BENCH_SOURCE": source.password, "BENCH_TARGET": target.password, "BENCH_SERVER_PIDS": f"{source.pid} {target.pid}",
+    }  # fmt: skip
     command = [sys.executable, "-m", "bench.mover", str(config), *task]
     return subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True
@@ -261,14 +262,8 @@ def start_mover(config: Path, source: LocalServer, target: LocalServer, *task: s
 
 
 def run_mover(config: Path, source: LocalServer, target: LocalServer, *task: str) -> dict[str, Any]:
-    """Like ``start_mover``, but wait for its figures; with them ``server_cpu_seconds``, what both servers used meanwhile,
-    and ``cpu_share``, our own CPU time as a share of it, without the second that starting Python costs."""
-    pids = [server.pid for server in (source, target) if server.pid]
-    before = read_cpu_seconds(pids)
-    figures = collect(start_mover(config, source, target, *task))
-    figures["server_cpu_seconds"] = read_cpu_seconds(pids) - before
-    figures["cpu_share"] = figures["work_cpu_seconds"] / max(figures["server_cpu_seconds"], 0.01)
-    return figures
+    """Like ``start_mover``, but wait for its figures."""
+    return collect(start_mover(config, source, target, *task))
 
 
 def collect(mover: subprocess.Popen[str], *, timeout_seconds: float = CHILD_SECONDS) -> dict[str, Any]:

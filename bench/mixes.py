@@ -12,6 +12,7 @@ from dbmigrate.throwaway.local_servers import LocalServer
 WRITERS = 4
 HOT_ROWS = 100
 BULK_ROWS = 10_000
+BULK_SCALE = 4
 
 _UPDATE = f"UPDATE {SCHEMA}.{TABLE} SET quantity = quantity + 1, note = CONCAT('changed ', i), status = 1 + MOD(i, 4)"
 _INSERT = (
@@ -22,12 +23,14 @@ _INSERT = (
 @dataclass(frozen=True, slots=True)
 class Mix:
     """One way of changing ``changes`` rows. ``loop`` is the body of a procedure's loop over ``i``, from 0, in which
-    ``first_id`` and ``step`` give every writer rows of its own."""
+    ``first_id`` and ``step`` give every writer rows of its own. ``scale``: so many times the changes that are asked for, where
+    the servers are through them in half a second."""
 
     name: str
     says: str
     loop: str
     rows_a_turn: int = 1
+    scale: int = 1
 
 
 MIXES = {
@@ -48,8 +51,13 @@ MIXES = {
             f"{_UPDATE} WHERE id = first_id + MOD(i, {HOT_ROWS // WRITERS}) * step;",
         ),
         Mix(
-            "bulk", f"updates of {BULK_ROWS:,} rows in a statement",
-            f"{_UPDATE} WHERE id BETWEEN 1 + first_id * {BULK_ROWS} AND (first_id + 1) * {BULK_ROWS};", BULK_ROWS,
+            "bulk", f"updates of {BULK_ROWS:,} rows in a statement, the same ones again and again",
+            f"{_UPDATE} WHERE id BETWEEN 1 + first_id * {BULK_ROWS} AND (first_id + 1) * {BULK_ROWS};", BULK_ROWS, BULK_SCALE,
+        ),
+        Mix(
+            "sweep", f"updates of {BULK_ROWS:,} rows in a statement, every row once",
+            f"{_UPDATE} WHERE id BETWEEN 1 + (first_id - 1 + i * step) * {BULK_ROWS} AND (first_id + i * step) * {BULK_ROWS};",
+            BULK_ROWS, BULK_SCALE,
         ),
     )
 }  # fmt: skip

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import logging
+import os
 import resource
 import sys
 import time
@@ -16,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from bench.processes import read_cpu_seconds
 from dbmigrate.__main__ import spare_the_collector
 from dbmigrate.config.loading import parse_config
 from dbmigrate.domain.phases import Phase
@@ -31,22 +33,26 @@ REST_SECONDS = 0.5
 
 
 class PhaseClock(SilentObserver):
-    """Notes when each phase began."""
+    """Notes when each phase began, and what CPU time we and the servers had used by then."""
 
     def __init__(self) -> None:
-        self.entered: list[tuple[str, float]] = []
+        self._server_pids = [int(pid) for pid in os.environ.get("BENCH_SERVER_PIDS", "").split()]
+        self._entered = [("", self._read())]
+
+    def _read(self) -> tuple[float, float, float]:
+        return time.monotonic(), _read_cpu_seconds(), read_cpu_seconds(self._server_pids)
 
     def phase_entered(self, phase: str) -> None:
         """A phase begins now."""
-        self.entered.append((phase, time.monotonic()))
+        self._entered.append((phase, self._read()))
 
-    def read_durations(self) -> dict[str, float]:
-        """Seconds in each phase that was left."""
-        edges = [*self.entered, ("", time.monotonic())]
-        durations: dict[str, float] = {}
-        for (phase, began), (_, ended) in itertools.pairwise(edges):
-            durations[phase] = durations.get(phase, 0.0) + ended - began
-        return durations
+    def read_phases(self) -> dict[str, dict[str, float]]:
+        """By figure (``phases`` are seconds) and phase: what was used in each that was left."""
+        found: dict[str, dict[str, float]] = {"phases": {}, "our_cpu": {}, "server_cpu": {}}
+        for (phase, began), (_, ended) in itertools.pairwise([*self._entered, ("", self._read())]):
+            for figure, before, after in zip(found.values(), began, ended, strict=True):
+                figure[phase] = figure.get(phase, 0.0) + after - before
+        return {name: {phase: used for phase, used in figure.items() if phase} for name, figure in found.items()}
 
 
 def _open(config: Path, clock: PhaseClock | None = None) -> Migration:
@@ -60,7 +66,7 @@ def move(config: Path, until: str) -> dict[str, Any]:
     migration = _open(config, clock)
     try:
         Runner(migration, until=Phase(until), assume_yes=True).run()
-        return {"phases": clock.read_durations()}
+        return dict(clock.read_phases())
     finally:
         migration.close()
 
@@ -168,15 +174,14 @@ TASKS: dict[str, Callable[..., dict[str, Any]]] = {
 
 
 def main(config: str, task: str, *arguments: str) -> None:
-    """Do one task and print its figures; ``work_cpu_seconds`` leaves out what starting Python and the imports cost."""
+    """Do one task and print its figures."""
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     spare_the_collector()
-    began, started = time.monotonic(), _read_cpu_seconds()
+    began = time.monotonic()
     figures = TASKS[task](Path(config), *arguments)
     figures |= {
         "seconds": time.monotonic() - began,
         "cpu_seconds": _read_cpu_seconds(),
-        "work_cpu_seconds": _read_cpu_seconds() - started,
         "peak_memory_mb": read_peak_memory_mb(),
     }
     print(json.dumps(figures))

@@ -61,7 +61,7 @@ def measure(options: argparse.Namespace) -> Report:
     ) as servers:
         source, target, replica, parallel = servers
         machine = describe_machine(source)
-        fill_table(source, max(changes, 100_000))
+        fill_table(source, max(100_000, *(changes * mix.scale for mix in mixes)))
         create_procedures(source)
         say("copying to all targets")
         relax(target, replica, parallel)
@@ -72,27 +72,29 @@ def measure(options: argparse.Namespace) -> Report:
         if options.durable:
             make_durable(target, replica, parallel)
         for mix in mixes:
+            amount = changes * mix.scale
             taken: dict[str, list[float]] = {OURS: [], NATIVE: [], PARALLEL: []}
             figures: list[dict[str, float]] = []
             made: list[float] = []
             for round_number, contender in alternate((OURS, NATIVE, PARALLEL), repeats):
                 if len(made) == round_number:
-                    say(f"{changes:,} changes: {mix.says}")
-                    made.append(make_backlog(source, mix, changes))
+                    say(f"{amount:,} changes: {mix.says}")
+                    made.append(make_backlog(source, mix, amount))
                     let_rest(*servers)
                 if contender == OURS:
                     figures.append(run_mover(config, source, target, "backlog"))
                     taken[OURS].append(figures[-1]["drain_seconds"])
                 else:
                     taken[contender].append(replicate(source, replica if contender == NATIVE else parallel))
-                say(f"{contender}: {taken[contender][-1]:.2f} s, {changes / taken[contender][-1]:,.0f} rows/s")
+                say(f"{contender}: {taken[contender][-1]:.2f} s, {amount / taken[contender][-1]:,.0f} rows/s")
             require_equal(servers)
             for peer in (NATIVE, PARALLEL):
                 ratios[f"{mix.name}: {OURS} / {peer} (rows/s)"] = ratios_of(taken[peer], taken[OURS])
             targets[f"{mix.name}: {OURS} / {NATIVE} (rows/s)"] = Target(LIMITS.get(mix.name, 1.0), is_upper=False)
             seconds |= {f"{mix.name}: {name}": values for name, values in taken.items()}
             details[mix.name] = {
-                "rows_per_second": [round(changes / value) for value in taken[OURS]],
+                "changes": amount,
+                "rows_per_second": [round(amount / value) for value in taken[OURS]],
                 "keys_flushed": [f["keys"] for f in figures],
                 "our_cpu_seconds": [significant(f["drain_cpu_seconds"]) for f in figures],
                 "seconds_to_make": [significant(value) for value in made],

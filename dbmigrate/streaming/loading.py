@@ -22,15 +22,14 @@ def choose_load(
 ) -> LoadPlan | None:
     """The plan by which large batches of a table are written from bytes, or None where all are written as literals.
 
-    Loads lock a table's AUTO_INCREMENT unless ``innodb_autoinc_lock_mode`` is 2: one of them at a time. Such tables take
-    REPLACE where the server's binlog does not repeat the statement. Else they are loaded, but not while an application mirrors
-    its writes to the destination: a mirror that holds a row would wait for that lock while the load waits for the row, which
-    ends in a deadlock that REPLACE does not know. No table is loaded where the server does not allow it (``local_infile``).
+    They are loaded where the server allows it (``local_infile``). But while an application mirrors its writes to the
+    destination, no load may lock the table's AUTO_INCREMENT (``innodb_autoinc_lock_mode`` other than 2): a mirror that holds a
+    row would wait for that lock while the load waits for the row, which ends in a deadlock that REPLACE does not know. Such
+    tables take REPLACE where the server's binlog does not repeat the statement. Without a mirror the load is kept: as fast, and
+    a third less CPU time (measured on two cores, updates of a row each: 13 us a row instead of 19, of all servers and ours).
     """
     versions = {"origin": origin, "destination": destination}
     queues = settings.locks_auto_increment and any(carried.destination.is_auto_increment for carried in route.columns)
-    if queues and not settings.logs_statements and (replaced := plan_replace(route, **versions)):
-        return replaced
-    if not settings.is_allowed or (is_mirrored and queues):
-        return None
-    return plan_load(route, **versions)
+    if is_mirrored and queues:
+        return None if settings.logs_statements else plan_replace(route, **versions)
+    return plan_load(route, **versions) if settings.is_allowed else None
