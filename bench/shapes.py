@@ -66,12 +66,12 @@ _SHAPES = (
     Shape(
         "wide", "about 2 KB of text and 0.6 KB of JSON", f"CREATE TABLE {SCHEMA}.{TABLE} (id INT NOT NULL PRIMARY KEY, "
         f"title VARCHAR(200) NOT NULL, body TEXT NOT NULL, document JSON NOT NULL) {_SUFFIX}",
-        "id, title, body, document", f"n, CONCAT('title ', n), {_TEXT}, {_JSON}", 80_000, 8_000, 10_000,
+        "id, title, body, document", f"n, CONCAT('title ', n), {_TEXT}, {_JSON}", 120_000, 8_000, 10_000,
     ),
     Shape(
         "blobs", "one binary value of 1 MB", f"CREATE TABLE {SCHEMA}.{TABLE} (id INT NOT NULL PRIMARY KEY, "
         f"name VARCHAR(40) NOT NULL, picture LONGBLOB NOT NULL) {_SUFFIX}",
-        "id, name, picture", f"n, CONCAT('picture ', n), {_BLOB}", 300, 40, 20,
+        "id, name, picture", f"n, CONCAT('picture ', n), {_BLOB}", 500, 40, 20,
     ),
     Shape(
         "strings", "a primary key of two strings", f"CREATE TABLE {SCHEMA}.{TABLE} (tenant VARCHAR(20) NOT NULL, "
