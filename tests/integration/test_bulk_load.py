@@ -301,8 +301,8 @@ def test_whether_statements_stay_out_of_the_binlog_depends_on_the_account(
 ) -> None:
     server = mariadb_pair.target.server
     server.execute(
-        "CREATE OR REPLACE USER mover IDENTIFIED BY 'mover'", f"GRANT ALL ON {mariadb_pair.target.schema}.* TO mover",
-        f"GRANT PROCESS{', BINLOG ADMIN' if may_change else ''} ON *.* TO mover",
+        "CREATE OR REPLACE USER mover@'%' IDENTIFIED BY 'mover'", f"GRANT ALL ON {mariadb_pair.target.schema}.* TO mover@'%'",
+        f"GRANT PROCESS{', BINLOG ADMIN' if may_change else ''} ON *.* TO mover@'%'",
     )  # fmt: skip
     monkeypatch.setenv("MOVER", "mover")
     section = ServerSection(url=f"mariadb://mover@127.0.0.1:{server.port}/{mariadb_pair.target.schema}", password_env="MOVER")
@@ -311,7 +311,7 @@ def test_whether_statements_stay_out_of_the_binlog_depends_on_the_account(
         assert found.load_settings.logs_statements is not may_change
     finally:
         found.close()
-        server.execute("DROP USER mover")
+        server.execute("DROP USER mover@'%'")
 
 
 @pytest.mark.parametrize("is_allowed", ["ON", "OFF"])

@@ -232,6 +232,34 @@ def test_a_target_that_takes_no_loads(server_factory: Callable[..., Any], mariad
     assert "local_infile" in note.remedy
 
 
+@pytest.mark.parametrize("may_change", [True, False], ids=["with BINLOG ADMIN", "without"])
+def test_a_binlog_that_repeats_statements(mariadb_pair: Pair, check_pair: CheckPair, may_change: bool) -> None:
+    """Told only where the account may not change it, and of tables whose fields are long."""
+    mariadb_pair.source.execute(
+        ORDERS, "CREATE TABLE picture (id INT PRIMARY KEY, content MEDIUMBLOB)",
+        "INSERT INTO picture VALUES (1, REPEAT('x', 100000))", "ANALYZE TABLE picture",
+    )  # fmt: skip
+    servers = mariadb_pair.source.server, mariadb_pair.target.server
+    for server in servers:
+        server.execute(
+            "CREATE OR REPLACE USER plain@'%' IDENTIFIED BY 'plain'", "GRANT ALL ON *.* TO plain@'%'",
+            *([] if may_change else ["REVOKE BINLOG ADMIN, SUPER ON *.* FROM plain@'%'"]),
+        )  # fmt: skip
+    try:
+        found = [f for f in check_pair(mariadb_pair, user="plain", password="plain") if f.check == "speed"]
+    finally:
+        for server in servers:
+            server.execute("DROP USER plain@'%'")
+    if may_change:
+        assert not found
+    else:
+        (note,) = found
+        assert note.severity is Severity.NOTE
+        assert "picture" in note.message
+        assert "orders" not in note.message
+        assert "BINLOG ADMIN" in note.remedy
+
+
 def test_clocks_that_differ(server_factory: Callable[..., Any], mariadb_pair: Pair, check_pair: CheckPair) -> None:
     """A server whose sessions live an hour in the past, but for administrators, who are spared init_connect."""
     server = server_factory(

@@ -17,12 +17,14 @@ def test_rows(step: str, change: str, race: Race) -> None:
     race.require_equal()
 
 
+@pytest.mark.parametrize("is_replaced", [False, True], ids=["loaded", "replaced"])
 @pytest.mark.parametrize(("number", "change"), cross((1, 3), CHANGES, everyday=len(CHANGES)))
 def test_rows_between_the_pieces_of_a_chunk(
-    number: int, change: str, race: Race, monkeypatch: pytest.MonkeyPatch
+    number: int, change: str, is_replaced: bool, race: Race, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was read before is on its way, the rest is not read yet; the first chunk is one piece, for want of a size."""
     monkeypatch.setattr("dbmigrate.copying.copier.PIECE_BYTES", 300)
+    monkeypatch.setattr("dbmigrate.copying.loading.has_long_fields", lambda table: is_replaced)
     race.at(Moment("copy.chunk.piece", number), lambda: race.write_source(*CHANGES[change]))
     race.move()
     race.require_equal()
