@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from dataclasses import replace
 
-from dbmigrate.copying.loading import MOST_WAITING_WORKERS, choose_load, has_long_fields
+from dbmigrate.copying.loading import MOST_WAITING_WORKERS, choose_load
 from dbmigrate.domain.routes import CarriedColumn, Route
 from dbmigrate.domain.schema import Table
-from dbmigrate.mysql.bulk_load import LoadSettings, read_load_settings
+from dbmigrate.mysql.bulk_load import LoadPlan, LoadSettings, read_load_settings
 from dbmigrate.workflow.preflight.finding import Finding, Severity, Surroundings
 
 MOST_NAMED = 3
@@ -17,51 +17,40 @@ def check_speed(s: Surroundings) -> list[Finding]:
     """LOAD DATA, whether loads into one table wait for each other, and whether the binlog repeats statements."""
     settings = read_load_settings(s.target, s.target_version)
     if not settings.is_allowed:
-        return [
-            Finding(
-                "speed", Severity.NOTE, s.target.place,
-                "local_infile is off: rows are copied by INSERT, which costs the target about twice the CPU time of LOAD DATA",
-                "SET GLOBAL local_infile = ON for the time of the copy",
+        message = "local_infile is off: rows are copied by INSERT, which costs the target about twice the CPU time of LOAD DATA"
+        return [_note(s, message, "SET GLOBAL local_infile = ON for the time of the copy")]
+    found = []
+    if waiting := _name_what_gains(s, settings, replace(settings, locks_auto_increment=False)):
+        found.append(
+            _note(
+                s, f"innodb_autoinc_lock_mode lets one LOAD DATA at a time into a table with AUTO_INCREMENT ({waiting}): with more "
+                f"than {MOST_WAITING_WORKERS} workers their rows are not loaded, but copied by the dearer INSERT or REPLACE",
+                "start the target with innodb_autoinc_lock_mode = 2 (fine with binlog_format = ROW), or set [copy] workers = 2",
             )
-        ]  # fmt: skip
-    return [*_find_queues(s, settings), *_find_repeated(s, settings)]
+        )  # fmt: skip
+    repeated = _name_what_gains(s, settings, replace(settings, logs_statements=False))
+    if repeated and s.target_version.is_mariadb:  # MySQL does not repeat them unless it is told to
+        found.append(
+            _note(
+                s, "the binlog repeats every statement (binlog_annotate_row_events), which the account may not change: rows with "
+                f"long fields, or of a table that takes one LOAD DATA at a time ({repeated}), are copied more slowly than by REPLACE",
+                "SET GLOBAL binlog_annotate_row_events = OFF for the time of the move, or give the account BINLOG ADMIN",
+            )
+        )  # fmt: skip
+    return found
 
 
-def _find_queues(s: Surroundings, settings: LoadSettings) -> list[Finding]:
-    workers = s.config.copy_.workers
+def _note(s: Surroundings, message: str, remedy: str) -> Finding:
+    return Finding("speed", Severity.NOTE, s.target.place, message, remedy)
 
-    def is_loaded(table: Table, workers: int) -> bool:
+
+def _name_what_gains(s: Surroundings, settings: LoadSettings, better: LoadSettings) -> str:
+    """The tables that would be copied another way if the settings were better."""
+
+    def choose(table: Table, settings: LoadSettings) -> LoadPlan | None:
         route = Route(table, table, tuple(CarriedColumn(column, column) for column in table.columns), ())
-        return choose_load(route, settings, origin=s.source_version, destination=s.target_version, workers=workers) is not None
+        versions = {"origin": s.source_version, "destination": s.target_version}
+        return choose_load(route, settings, **versions, workers=s.config.copy_.workers)
 
-    waiting = [table for table in s.tables if is_loaded(table, 1) and not is_loaded(table, workers)]
-    if not waiting:
-        return []
-    return [
-        Finding(
-            "speed", Severity.NOTE, s.target.place,
-            f"innodb_autoinc_lock_mode lets one LOAD DATA at a time into a table with AUTO_INCREMENT ({_name(waiting)}): with more "
-            f"than {MOST_WAITING_WORKERS} workers their rows are copied by INSERT",
-            "start the target with innodb_autoinc_lock_mode = 2 (fine with binlog_format = ROW), or set [copy] workers = 2",
-        )
-    ]  # fmt: skip
-
-
-def _find_repeated(s: Surroundings, settings: LoadSettings) -> list[Finding]:
-    """Only MariaDB is asked not to repeat them: MySQL does not unless it is told to."""
-    long = [table for table in s.tables if has_long_fields(table)]
-    if not settings.logs_statements or not s.target_version.is_mariadb or not long:
-        return []
-    return [
-        Finding(
-            "speed", Severity.NOTE, s.target.place,
-            f"the binlog repeats every statement (binlog_annotate_row_events), which the account may not change: rows with long "
-            f"fields ({_name(long)}) are copied by LOAD DATA, which costs the target up to half more CPU time than REPLACE",
-            "SET GLOBAL binlog_annotate_row_events = OFF for the time of the move, or give the account BINLOG ADMIN",
-        )
-    ]  # fmt: skip
-
-
-def _name(tables: Iterable[Table]) -> str:
-    names = [table.name.name for table in tables]
+    names = [table.name.name for table in s.tables if choose(table, settings) != choose(table, better)]
     return ", ".join(names[:MOST_NAMED]) + (f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else "")
