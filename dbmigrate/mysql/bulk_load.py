@@ -55,7 +55,7 @@ def read_load_settings(session: Session, version: ServerVersion) -> LoadSettings
 class Way(Enum):
     """How a server takes the text of rows."""
 
-    LOAD = "LOAD DATA"
+    LOAD_DATA = "LOAD DATA"
     REPLACE = "REPLACE"
 
 
@@ -69,7 +69,7 @@ class LoadPlan:
 
     row: str
     statement: str
-    way: Way = Way.LOAD
+    way: Way = Way.LOAD_DATA
 
 
 def plan_load(route: Route, *, origin: ServerVersion, destination: ServerVersion) -> LoadPlan | None:

@@ -167,15 +167,18 @@ def test_each_piece_is_asked_for_when_the_one_before_was_sent(sides: tuple[Side,
     origin.database.execute("INSERT INTO t VALUES (1, 'one'), (2, 'two'), (3, NULL), (7, 'seven')")
     route, found = plan(origin, destination)
     asked: list[bytes] = []
+    unanswered: list[bool] = []
 
     def read() -> Iterator[StreamedRows]:
         for lower, upper in pairwise((b"0", b"2", b"3", b"6", b"9")):
             asked.append(upper)
+            unanswered.append(destination.session.is_broken)  # so it counts while a REPLACE is under way
             yield StreamedRows(origin.session, route, KeyRange(lower, upper), found)
 
     with destination.session.transaction():
         load_rows(destination.session, route, read(), found, max_packet_bytes=PACKET)
         assert asked == [b"2", b"3", b"6", b"9"]
+        assert unanswered == [False, *[found.way is Way.REPLACE] * 3]
         assert destination.database.execute("SELECT COUNT(*) FROM t") == ((0,),)
     assert destination.database.execute("SELECT id, v FROM t ORDER BY id") == origin.database.execute("SELECT id, v FROM t ORDER BY id")
 
@@ -267,15 +270,15 @@ def choosing(side: Side, choose: Callable[..., LoadPlan | None]) -> Callable[...
 def test_how_tables_are_copied(flavour_pair: Pair) -> None:
     side = Side(flavour_pair.source)
     ask = choosing(side, choose_load)
-    assert ask("t", workers=2) is Way.LOAD
+    assert ask("t", workers=2) is Way.LOAD_DATA
     assert ask("t", workers=4) is None
     assert ask("t", workers=4, logs=False) is Way.REPLACE
     assert ask("old", workers=4, logs=False) is None
-    assert ask("t", workers=4, locks=False) is Way.LOAD
+    assert ask("t", workers=4, locks=False) is Way.LOAD_DATA
     assert ask("t", workers=2, is_allowed=False) is None
     assert ask("p", workers=1) is None
-    assert ask("wide", workers=1) is Way.LOAD
-    assert ask("wide", workers=1, logs=False) is (Way.REPLACE if side.version.is_mariadb else Way.LOAD)
+    assert ask("wide", workers=1) is Way.LOAD_DATA
+    assert ask("wide", workers=1, logs=False) is (Way.REPLACE if side.version.is_mariadb else Way.LOAD_DATA)
     side.session.close()
 
 
@@ -283,13 +286,13 @@ def test_how_a_stream_writes_tables(flavour_pair: Pair) -> None:
     """A mirror must not wait for a load that waits for it."""
     side = Side(flavour_pair.source)
     ask = choosing(side, loading.choose_load)
-    assert ask("t", is_mirrored=False) is Way.LOAD
-    assert ask("t", is_mirrored=False, logs=False) is Way.LOAD
+    assert ask("t", is_mirrored=False) is Way.LOAD_DATA
+    assert ask("t", is_mirrored=False, logs=False) is Way.LOAD_DATA
     assert ask("t", is_mirrored=True) is None
     assert ask("t", is_mirrored=True, logs=False) is Way.REPLACE
-    assert ask("t", is_mirrored=True, locks=False) is Way.LOAD
+    assert ask("t", is_mirrored=True, locks=False) is Way.LOAD_DATA
     assert ask("old", is_mirrored=True, logs=False) is None
-    assert ask("u", is_mirrored=True) is Way.LOAD
+    assert ask("u", is_mirrored=True) is Way.LOAD_DATA
     assert ask("u", is_mirrored=False, is_allowed=False) is None
     assert ask("p", is_mirrored=False) is None
     side.session.close()
@@ -309,6 +312,13 @@ def test_whether_statements_stay_out_of_the_binlog_depends_on_the_account(
     found = Server(Endpoint("target", section), "shop", clock=time.monotonic, retry=Retry())
     try:
         assert found.load_settings.logs_statements is not may_change
+        mariadb_pair.target.execute("CREATE TABLE t (id INT PRIMARY KEY)", "FLUSH BINARY LOGS")
+        with found.pool.borrow() as session:
+            session.execute(f"INSERT INTO {mariadb_pair.target.schema}.t VALUES (1)")
+        file = server.execute("SHOW MASTER STATUS")[0][0]
+        kinds = [event[2] for event in server.execute(f"SHOW BINLOG EVENTS IN '{file}'")]
+        assert any(kind.startswith("Write_rows") for kind in kinds)
+        assert ("Annotate_rows" in kinds) is not may_change
     finally:
         found.close()
         server.execute("DROP USER mover@'%'")

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import pytest
 
+from dbmigrate.domain.flavours import ServerVersion
 from dbmigrate.domain.phases import Phase
-from dbmigrate.domain.routes import Side
+from dbmigrate.domain.routes import Route, Side
+from dbmigrate.mysql.bulk_load import LoadPlan, LoadSettings, plan_replace
 from dbmigrate.mysql.faults import ServerRefusedError
 from dbmigrate.mysql.transfer import load_rows
 from dbmigrate.streaming import flusher
 
 from .changes import CHANGES, FIRST, diagonal
 from .racing import Race
+from .replaced import count_replaced
 
 STEPS = ("barrier", "batch.read", "batch.written", "batch.committed")
 
@@ -33,12 +36,27 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return counts
 
 
+@pytest.mark.parametrize("is_replaced", [False, True], ids=["loaded", "replaced"])
 @pytest.mark.parametrize(("step", "change"), diagonal(STEPS, CHANGES, everyday=4, times=2))
-def test_rows(step: str, change: str, race: Race, loaded: list[int]) -> None:
+def test_rows(
+    step: str, change: str, is_replaced: bool, race: Race, loaded: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By LOAD DATA, and by REPLACE as beside an application that mirrors its writes."""
+    replaced = count_replaced(monkeypatch)
+    if is_replaced:
+        monkeypatch.setattr(flusher, "choose_load", choose_replace)
     race.provoke(lambda: race.write_source(*FIRST), f"flush.{step}", lambda: race.write_source(*CHANGES[change]))
     race.move()
     race.require_equal()
     assert sum(loaded) > 0
+    assert bool(replaced) is is_replaced
+
+
+def choose_replace(
+    route: Route, settings: LoadSettings, *, origin: ServerVersion, destination: ServerVersion, is_mirrored: bool
+) -> LoadPlan | None:
+    """As a stream chooses for a table with AUTO_INCREMENT while writes are mirrored."""
+    return plan_replace(route, origin=origin, destination=destination)
 
 
 def test_the_stream_goes_on_where_loads_are_turned_off_meanwhile(race: Race, loaded: list[int]) -> None:
