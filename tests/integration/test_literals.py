@@ -32,6 +32,8 @@ from dbmigrate.mysql.statements import KeyRange
 from dbmigrate.mysql.transfer import StreamedRows, load_rows
 
 Planning = Callable[..., LoadPlan | None]
+CONVERTED = frozenset({"bit_1", "bit_64", "year", "latin1", "latin1_bin", "ucs2"})
+CONVERTED_BY_MARIADB = frozenset({"inet4", "inet6", "uuid"})
 LITERALS_ONLY = frozenset({"point", "geometry", "vector", "utf32", "utf16", "sjis", "gbk", "cp1251", "big5", "ascii"})
 
 
@@ -116,6 +118,8 @@ def check_type(pair: Pair, name: str, declaration: str, values: list[str]) -> No
                 assert (without_negative_zeros(found) if name in ("float", "double") else found) == expected
             elif planning is plan_load:
                 assert name in LITERALS_ONLY
+            else:
+                assert name in LITERALS_ONLY | CONVERTED | (CONVERTED_BY_MARIADB if versions[1].is_mariadb else {"json"})
         fetch(target, f"DELETE FROM {quote_table(table.name)}")
         carry(source, target, table)
         # A changed value must change the digest.
