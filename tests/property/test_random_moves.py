@@ -19,6 +19,8 @@ from dbmigrate.throwaway.local_servers import LocalServer
 __all__ = ["small_pieces"]
 
 EVERYDAY_MOVES = 6
+EVERYDAY_SEED = 8
+"""Its moves run every statement with effect fifteen times or more; with 1 it was twice for one of them, or never."""
 MANY_MOVES = 40
 MIXED_MOVES = 25
 MARIADB = frozenset({Flavour.MARIADB})
@@ -55,7 +57,7 @@ def test_random_mariadb_databases_move_there_and_back_under_random_transactions(
     server_factory: Callable[..., LocalServer], tmp_path: Path
 ) -> None:
     source, target = (server_factory(Flavour.MARIADB, **WITHOUT_SYNC) for _ in Side)
-    _move_all(Mover(source, target, tmp_path, _everyday), MARIADB, moves=EVERYDAY_MOVES, first=1)
+    _move_all(Mover(source, target, tmp_path, _everyday), MARIADB, moves=EVERYDAY_MOVES, first=EVERYDAY_SEED)
     assert _everyday.refused == []
     assert _everyday.moves == EVERYDAY_MOVES
     assert _everyday.rows > 100 * EVERYDAY_MOVES
