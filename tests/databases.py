@@ -7,11 +7,29 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pymysql.connections import Connection
 
 from dbmigrate.throwaway.local_servers import LocalServer
+
+
+class Connected(NamedTuple):
+    """A connection as SHOW PROCESSLIST shows it; ``statement`` is None for one that is idle."""
+
+    id: int
+    user: str
+    host: str
+    schema: str | None
+    command: str
+    seconds: int
+    state: str | None
+    statement: str | None
+
+
+def list_connections(server: LocalServer) -> list[Connected]:
+    """All of a server. (MySQL's information_schema.processlist fails while any of them runs a statement with emoji.)"""
+    return [Connected(*row[:8]) for row in server.execute("SHOW FULL PROCESSLIST")]
 
 
 @dataclass(frozen=True)

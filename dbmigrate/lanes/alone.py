@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from dbmigrate.domain.errors import RefusedError
-from dbmigrate.mysql.activity import hide_values
 from dbmigrate.mysql.identifiers import quote_identifier, quote_string
+from dbmigrate.mysql.processlist import hide_values, read_connections
 from dbmigrate.mysql.sessions import Endpoint, Session, SessionPool
 
 LOCK_WAIT_SECONDS = 5
@@ -55,13 +55,8 @@ def _describe_holder(session: Session, name: str) -> str:
     holder = int(session.fetch_value(f"SELECT IS_USED_LOCK({name})") or 0)
     if not holder:
         return "it has ended just now"
-    rows = session.execute(
-        "SELECT CONCAT(user, '@', COALESCE(host, '')), command, time, COALESCE(info, '') "
-        f"FROM information_schema.processlist WHERE id = {holder}",
-        doing="looking for the other runner",
-    ).rows
-    if not rows:
+    found = read_connections(session, whole_statements=True).get(holder)
+    if found is None:
         return f"connection {holder}"
-    account, command, seconds, statement = ((value or b"").decode("utf-8", "replace") for value in rows[0])
-    doing = f", {hide_values(statement)}" if statement else ""
-    return f"connection {holder} of {account}, {command} for {seconds} s{doing}"
+    doing = f", {hide_values(found.statement)}" if found.statement else ""
+    return f"connection {holder} of {found.account}, {found.command} for {found.seconds} s{doing}"

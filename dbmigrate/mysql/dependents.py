@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from dbmigrate.domain.errors import DbmigrateError, TransientError
 from dbmigrate.domain.schema import TableName
-from dbmigrate.mysql.activity import hide_values
 from dbmigrate.mysql.identifiers import quote_string
+from dbmigrate.mysql.processlist import hide_values
 from dbmigrate.mysql.sessions import Session
 from dbmigrate.mysql.statement_tokens import split_statement
 

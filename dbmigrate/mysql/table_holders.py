@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from dbmigrate.domain.errors import DbmigrateError, TransientError
 from dbmigrate.domain.flavours import ServerVersion
 from dbmigrate.domain.schema import TableName
-from dbmigrate.mysql.activity import OpenTransaction, read_open_transactions
 from dbmigrate.mysql.identifiers import quote_string
+from dbmigrate.mysql.open_transactions import OpenTransaction, read_open_transactions
 from dbmigrate.mysql.sessions import Session
 
 _MYSQL_WATCHES = (

@@ -14,10 +14,11 @@ from dataclasses import fields, replace
 from dbmigrate.domain.ownership import ApplicationSettings, FenceRow, decide_owner, row_for
 from dbmigrate.domain.phases import MEANINGS, Phase
 from dbmigrate.domain.routes import Side
-from dbmigrate.mysql.activity import interrupting_after, read_open_transactions
+from dbmigrate.mysql.activity import interrupting_after
 from dbmigrate.mysql.application_rules import ApplicationRules, save_rules
 from dbmigrate.mysql.faults import InterruptedQueryError, RolledBackError
 from dbmigrate.mysql.fence import build_fence_save, load_fence_row, seize_fence_row
+from dbmigrate.mysql.open_transactions import read_open_transactions
 from dbmigrate.workflow.migration import Migration
 from dbmigrate.workflow.mirror_plans import save_mirror_plans
 from dbmigrate.workflow.run import Run

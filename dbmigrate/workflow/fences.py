@@ -16,7 +16,7 @@ from dbmigrate.config import FenceKind
 from dbmigrate.domain.errors import RefusedError, TransientError
 from dbmigrate.domain.routes import Side
 from dbmigrate.domain.schema import TableName
-from dbmigrate.mysql.activity import OpenTransaction, interrupting_after, read_open_transactions
+from dbmigrate.mysql.activity import interrupting_after
 from dbmigrate.mysql.fence import (
     build_fence_lock,
     build_lock_tables,
@@ -24,6 +24,7 @@ from dbmigrate.mysql.fence import (
     read_is_read_only,
     seize_fence_row,
 )
+from dbmigrate.mysql.open_transactions import OpenTransaction, read_open_transactions
 from dbmigrate.mysql.servers import Server
 from dbmigrate.mysql.sessions import Session
 from dbmigrate.workflow.guards import QuietMoments, arm_at_once, find_missing

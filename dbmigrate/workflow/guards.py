@@ -18,9 +18,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dbmigrate.domain.errors import TransientError
 from dbmigrate.domain.routes import Side
 from dbmigrate.domain.schema import TableName
-from dbmigrate.mysql.activity import interrupting_after, read_open_transactions
+from dbmigrate.mysql.activity import interrupting_after
 from dbmigrate.mysql.faults import InterruptedQueryError, RolledBackError, ServerRefusedError
 from dbmigrate.mysql.fence import build_fence_lock, build_guard_drop, build_guards, read_guards, seize_fence_row
+from dbmigrate.mysql.open_transactions import read_open_transactions
 from dbmigrate.mysql.servers import Server
 from dbmigrate.mysql.sessions import Session
 

@@ -17,10 +17,11 @@ from dbmigrate.domain.ownership import FenceRow, row_for
 from dbmigrate.domain.phases import Phase
 from dbmigrate.domain.routes import Direction, Side
 from dbmigrate.domain.schema import ObjectKind, TableName
-from dbmigrate.mysql.activity import end_connection, interrupting_after, read_open_transactions
+from dbmigrate.mysql.activity import end_connection, interrupting_after
 from dbmigrate.mysql.control import MigrationState
 from dbmigrate.mysql.faults import RolledBackError
 from dbmigrate.mysql.fence import build_fence_lock, build_fence_save, load_fence_row
+from dbmigrate.mysql.open_transactions import read_open_transactions
 from dbmigrate.mysql.sessions import WAIT_TIMEOUT_SECONDS, Session
 from dbmigrate.streaming.stream import Stream
 from dbmigrate.workflow.announcing import build_application_settings

@@ -11,6 +11,7 @@ import pytest
 from chaos.equality import require_equal
 from chaos.persistent_run import PersistentRun
 from chaos.small_pieces import SMALL_PIECES
+from databases import list_connections
 from moves import Move
 
 from dbmigrate.domain.routes import Side
@@ -46,9 +47,11 @@ def _password_file(move: Move) -> Path:
 def _disconnect(move: Move) -> None:
     """End the program's connections, so that it has to log in again."""
     for database in (move.pair.source, move.pair.target):
-        for (number,) in database.execute("SELECT id FROM information_schema.processlist WHERE user = 'mover'"):
+        for connected in list_connections(database.server):
+            if connected.user != "mover":
+                continue
             try:
-                database.execute(f"KILL CONNECTION {number}")
+                database.execute(f"KILL CONNECTION {connected.id}")
             except Exception:
                 continue
 

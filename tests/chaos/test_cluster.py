@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 from dask_processes import DaskProcesses, wait_for
-from databases import Pair
+from databases import Pair, list_connections
 from moves import Move
 
 from dbmigrate.domain.flavours import Flavour
@@ -79,11 +80,15 @@ class Locked:
 
     def await_waiter(self) -> None:
         """Wait until a chunk is being written."""
-        query = (
-            "SELECT COUNT(*) FROM information_schema.processlist WHERE state LIKE '%metadata lock%' "
-            f"AND info LIKE '%{self._move.pair.target.schema}%orders%'"
-        )
-        wait_for(lambda: self._move.pair.target.server.execute(query)[0][0], "a chunk that waits")
+        database = self._move.pair.target
+
+        def is_waiting() -> bool:
+            return any(
+                "metadata lock" in (one.state or "") and re.search(f"{database.schema}.*orders", one.statement or "")
+                for one in list_connections(database.server)
+            )
+
+        wait_for(is_waiting, "a chunk that waits")
 
     def __exit__(self, *fault: object) -> None:
         self._connection.close()

@@ -14,6 +14,7 @@ import pytest
 from chaos.equality import require_equal
 from chaos.persistent_run import PersistentRun
 from chaos.small_pieces import SMALL_PIECES
+from databases import Connected, list_connections
 from moves import Move
 
 from dbmigrate.domain.routes import Side
@@ -50,14 +51,14 @@ class Assassin:
             cursors = [stack.enter_context(server.connect()).cursor() for server in self._servers]
             while not self._stopping.wait(self._chance.uniform(0.2, 1.0) * self._period):
                 cursor = self._chance.choice(cursors)
-                cursor.execute("SELECT id, command FROM information_schema.processlist WHERE user = 'mover'")
-                found = cursor.fetchall()
+                cursor.execute("SHOW PROCESSLIST")
+                found = [one for one in (Connected(*row[:8]) for row in cursor.fetchall()) if one.user == "mover"]
                 if not found:
                     continue
-                number, command = self._chance.choice(found)
+                chosen = self._chance.choice(found)
                 with contextlib.suppress(pymysql.err.MySQLError):  # it has ended meanwhile
-                    cursor.execute(f"KILL {self._what} {number}")
-                    self.killed[command] = self.killed.get(command, 0) + 1
+                    cursor.execute(f"KILL {self._what} {chosen.id}")
+                    self.killed[chosen.command] = self.killed.get(chosen.command, 0) + 1
 
     def __enter__(self) -> Assassin:
         self._thread.start()
@@ -107,15 +108,13 @@ def test_the_connection_of_the_binlog_is_killed(shop_move: Move) -> None:
             for _ in range(4):
                 until = time.monotonic() + 60
                 while True:
-                    found = shop_move.pair.source.execute(
-                        "SELECT id FROM information_schema.processlist WHERE user = 'mover' "
-                        "AND command LIKE 'Binlog Dump%'"
-                    )
+                    connections = list_connections(shop_move.pair.source.server)
+                    found = [one.id for one in connections if one.user == "mover" and one.command.startswith("Binlog Dump")]
                     if found:
                         break
                     assert time.monotonic() < until, "no binlog connection"
                     time.sleep(0.05)
-                shop_move.pair.source.execute(f"KILL CONNECTION {found[0][0]}")
+                shop_move.pair.source.execute(f"KILL CONNECTION {found[0]}")
                 time.sleep(0.3)
             run.await_phase("soak")
             assert run.look()
@@ -184,18 +183,14 @@ def test_no_connection_is_to_be_had_for_a_while(
             run.await_phase(phase, "soak")
             with _no_connections_left(servers[side]):
                 # What is taken away now cannot be opened again.
-                admin = [row for row in _list_connections(servers[side]) if row[1] == "mover"]
-                for number, _ in admin[:3]:
+                admin = [one for one in list_connections(servers[side]) if one.user == "mover"]
+                for one in admin[:3]:
                     with contextlib.suppress(pymysql.err.MySQLError):
-                        servers[side].execute(f"KILL CONNECTION {number}")
+                        servers[side].execute(f"KILL CONNECTION {one.id}")
                 time.sleep(3)
         run.await_phase("soak")
     run.finish()
     require_equal(move, writers)
-
-
-def _list_connections(server: LocalServer) -> list[tuple[int, str]]:
-    return list(server.execute("SELECT id, user FROM information_schema.processlist"))  # type: ignore[arg-type]
 
 
 @pytest.mark.slow

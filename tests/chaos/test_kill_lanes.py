@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from databases import Database
+from databases import Database, list_connections
 from lanes_project import Project, build_runner, endpoint_of
 
 from dbmigrate.domain.flavours import Flavour
@@ -176,11 +176,9 @@ def test_a_statement_that_outlives_its_client_is_found_done(fresh: Callable[[], 
 def _await_waiting(database: Database) -> None:
     until = time.monotonic() + 30
     while time.monotonic() < until:
-        waiting = database.execute(
-            "SELECT COUNT(*) FROM information_schema.processlist WHERE state = 'Waiting for table metadata lock' "
-            f"AND info LIKE 'ALTER%' AND db = '{database.schema}'"
-        )
-        if waiting[0][0]:
-            return
+        for one in list_connections(database.server):
+            is_altering = one.schema == database.schema and (one.statement or "").startswith("ALTER")
+            if is_altering and one.state == "Waiting for table metadata lock":
+                return
         time.sleep(0.02)
     raise AssertionError("the statement never waited")

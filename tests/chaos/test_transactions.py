@@ -60,7 +60,7 @@ class Forgotten:
 
     def _stay_busy(self) -> None:
         with contextlib.suppress(Exception):
-            self._run("UPDATE vault SET owner = 'the secret', visits = SLEEP(300) WHERE id = 1")
+            self._run("UPDATE vault SET owner = 'the secret 🎁', visits = SLEEP(300) WHERE id = 1")
 
     def end(self) -> None:
         """As its owner ends it: committed, or killed where it is busy."""

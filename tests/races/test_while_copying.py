@@ -6,7 +6,7 @@ import pytest
 
 from .changes import CHANGES, cross
 from .racing import Moment, Race
-from .replaced import count_replaced
+from .replaced import choose_replace, count_replaced
 
 STEPS = ("begin", "barrier", "read", "written", "committed")
 
@@ -25,7 +25,8 @@ def test_rows_between_the_pieces_of_a_chunk(
 ) -> None:
     """What was read before is on its way, the rest is not read yet; the first chunk is one piece, for want of a size."""
     monkeypatch.setattr("dbmigrate.copying.copier.PIECE_BYTES", 300)
-    monkeypatch.setattr("dbmigrate.copying.loading.has_long_fields", lambda table: is_replaced)
+    if is_replaced:
+        monkeypatch.setattr("dbmigrate.copying.copier.choose_load", choose_replace)
     replaced = count_replaced(monkeypatch)
     race.at(Moment("copy.chunk.piece", number), lambda: race.write_source(*CHANGES[change]))
     race.move()

@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import pytest
 
-from dbmigrate.domain.flavours import ServerVersion
 from dbmigrate.domain.phases import Phase
-from dbmigrate.domain.routes import Route, Side
-from dbmigrate.mysql.bulk_load import LoadPlan, LoadSettings, plan_replace
+from dbmigrate.domain.routes import Side
 from dbmigrate.mysql.faults import ServerRefusedError
 from dbmigrate.mysql.transfer import load_rows
 from dbmigrate.streaming import flusher
 
 from .changes import CHANGES, FIRST, diagonal
 from .racing import Race
-from .replaced import count_replaced
+from .replaced import choose_replace, count_replaced
 
 STEPS = ("barrier", "batch.read", "batch.written", "batch.committed")
 
@@ -50,13 +48,6 @@ def test_rows(
     race.require_equal()
     assert sum(loaded) > 0
     assert bool(replaced) is is_replaced
-
-
-def choose_replace(
-    route: Route, settings: LoadSettings, *, origin: ServerVersion, destination: ServerVersion, is_mirrored: bool
-) -> LoadPlan | None:
-    """As a stream chooses for a table with AUTO_INCREMENT while writes are mirrored."""
-    return plan_replace(route, origin=origin, destination=destination)
 
 
 def test_the_stream_goes_on_where_loads_are_turned_off_meanwhile(race: Race, loaded: list[int]) -> None:

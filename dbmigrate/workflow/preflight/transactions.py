@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dbmigrate.mysql.activity import read_open_transactions
+from dbmigrate.mysql.open_transactions import read_open_transactions
 from dbmigrate.workflow.preflight.finding import Finding, Severity, Surroundings
 
 LONG_SECONDS = 60
