@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 from pymysql.connections import Connection
 
+from dbmigrate.config import ServerSection
+from dbmigrate.mysql.sessions import Endpoint
 from dbmigrate.throwaway.local_servers import LocalServer
 
 
@@ -54,6 +56,15 @@ class Database:
             for statement in statements:
                 cursor.execute(statement)
             return tuple(cursor.fetchall())
+
+
+def endpoint_of(database: Database, *, user: str = "", secret: str = "") -> Endpoint:
+    """Where a test's database is, for the program; by the administrator's account unless another is given."""
+    password = database.server.directory / f"password-{user or 'own'}"
+    password.write_text(secret or database.server.password)
+    password.chmod(0o600)
+    url = database.url.replace(f"//{database.server.user}@", f"//{user}@") if user else database.url
+    return Endpoint("target", ServerSection(url=url, password_file=password))
 
 
 @dataclass(frozen=True)

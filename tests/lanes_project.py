@@ -8,9 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from databases import Database
-
-from dbmigrate.config import ServerSection
 from dbmigrate.domain.mappings import InstanceMapping
 from dbmigrate.lanes.environment import load_environment
 from dbmigrate.lanes.patience import Patience
@@ -71,15 +68,6 @@ class Project:
         )
         self._last[lane] = name
         return path
-
-
-def endpoint_of(database: Database, *, user: str = "", secret: str = "") -> Endpoint:
-    """Where a test's database is, for the program; by the administrator's account unless another is given."""
-    password = database.server.directory / f"password-{user or 'own'}"
-    password.write_text(secret or database.server.password)
-    password.chmod(0o600)
-    url = database.url.replace(f"//{database.server.user}@", f"//{user}@") if user else database.url
-    return Endpoint("target", ServerSection(url=url, password_file=password))
 
 
 def build_runner(

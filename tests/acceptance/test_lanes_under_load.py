@@ -20,8 +20,8 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from databases import Database
-from lanes_project import Project, build_runner, endpoint_of
+from databases import Database, endpoint_of
+from lanes_project import Project, build_runner
 from store_front import StoreFront
 from store_setup import build_store, open_engine, store_url
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from databases import Database, list_connections
-from lanes_project import Project, build_runner, endpoint_of
+from databases import Database, endpoint_of, list_connections
+from lanes_project import Project, build_runner
 
 from dbmigrate.domain.flavours import Flavour
 from dbmigrate.domain.lanes import Lane

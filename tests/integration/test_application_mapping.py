@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from app_rows import ID, FenceRows, wait_until
-from lanes_project import Project, build_runner, endpoint_of
+from databases import endpoint_of
+from lanes_project import Project, build_runner
 from sqlalchemy import orm
 
 from dbmigrate.app import Options, sessionmaker

@@ -8,8 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from databases import Database
-from lanes_project import endpoint_of
+from databases import Database, endpoint_of
 
 from dbmigrate.domain.errors import RefusedError, TransientError
 from dbmigrate.domain.flavours import Flavour, ServerVersion

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from databases import Database
-from lanes_project import Project, build_runner, endpoint_of
+from databases import Database, endpoint_of
+from lanes_project import Project, build_runner
 from store_setup import open_engine
 
 from dbmigrate.domain.errors import AmbiguousError, RefusedError, TransientError

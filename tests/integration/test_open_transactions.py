@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 from app_rows import wait_until
-from databases import Database
-from lanes_project import endpoint_of
+from databases import Database, endpoint_of
 
 from dbmigrate.domain.flavours import Flavour
 from dbmigrate.mysql.activity import end_connection, interrupting_lock_waits
