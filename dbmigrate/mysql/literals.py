@@ -105,24 +105,33 @@ def literal_expression(column: Column, value_sql: str | None = None) -> str:
     """
     require_known(column)
     value = value_sql if value_sql is not None else quote_identifier(column.name)
-    kind = column.data_type
     if is_binary(column):
         return _or_null(f"CONCAT('X''', HEX({value}), '''')")
-    if kind in INEXACT:
-        return _double_literal(f"{value} * 1e0")  # widened, because FLOAT prints 6 digits
-    if kind == "bit":  # a quoted number would be taken for the bits of its digits
-        return _or_null(f"CONVERT(CAST({value} AS UNSIGNED) USING utf8mb4)")
-    if kind == "year":  # a quoted 0 would become 2000
-        return _or_null(f"CONVERT({value} + 0 USING utf8mb4)")
-    if kind == "enum":
-        return _enum_literal(column, value)
-    if kind == "set" and "" in column.members:
-        return f"QUOTE({value} | 0)"  # by name, the empty member would be no member
-    if kind in TEXTS and column.charset not in _THROUGH_UTF8MB4:
+    if column.data_type in TEXTS and column.charset not in _THROUGH_UTF8MB4:
         return _bytes_with_charset(column, value)
+    text = text_expression(column, value)
+    return _or_null(text) if find_literal_form(column) is LiteralForm.BARE else f"QUOTE({text})"
+
+
+def text_expression(column: Column, value: str) -> str:
+    """SQL whose value is what stands between the quotes of a literal, or a bare one as a whole; NULL stays NULL.
+
+    For columns whose literals are quoted or bare.
+    """
+    kind = column.data_type
+    if kind in INEXACT:
+        return _double_text(f"{value} * 1e0")  # widened, because FLOAT prints 6 digits
+    if kind == "bit":  # a quoted number would be taken for the bits of its digits
+        return f"CONVERT(CAST({value} AS UNSIGNED) USING utf8mb4)"
+    if kind == "year":  # a quoted 0 would become 2000
+        return f"CONVERT({value} + 0 USING utf8mb4)"
+    if kind == "enum":
+        return _enum_text(column, value)
+    if kind == "set" and "" in column.members:
+        return f"{value} | 0"  # by name, the empty member would be no member
     if kind in TEXTS | {"set", "json"}:
-        return f"QUOTE({_as_utf8mb4(column, value)})"
-    return f"QUOTE({without_zerofill(column, value)})"
+        return _as_utf8mb4(column, value)
+    return without_zerofill(column, value)
 
 
 def _or_null(literal: str) -> str:
@@ -133,14 +142,14 @@ def without_zerofill(column: Column, value: str) -> str:
     return f"{value} + 0" if "zerofill" in column.column_type.lower() else value
 
 
-def _double_literal(value: str) -> str:
-    """All digits of a double, quoted, because -0 as a number literal is the integer 0.
+def _double_text(value: str) -> str:
+    """All digits of a double, to be quoted, because -0 as a number literal is the integer 0.
 
     MySQL prints computed doubles into 22 characters and rounds what does not fit: up to two digits of very small and very
     large numbers. JSON prints all.
     """
     exact = f"JSON_UNQUOTE(JSON_EXTRACT(JSON_ARRAY({value}), '$[0]'))"
-    return f"IF(ABS({value}) NOT BETWEEN 1e-3 AND 1e99 AND {value} <> 0, QUOTE({exact}), QUOTE({value}))"
+    return f"IF(ABS({value}) NOT BETWEEN 1e-3 AND 1e99 AND {value} <> 0, {exact}, CONCAT({value}))"
 
 
 def _as_utf8mb4(column: Column, value: str) -> str:
@@ -159,13 +168,13 @@ def _bytes_with_charset(column: Column, value: str) -> str:
     return _or_null(f"CONCAT('_{column.charset} X''', HEX(CONVERT({value} USING {column.charset})), '''')")
 
 
-def _enum_literal(column: Column, value: str) -> str:
+def _enum_text(column: Column, value: str) -> str:
     """An ENUM by name, so that tables may list members in another order; index 0 as zeros that name no member."""
-    named = f"QUOTE(CONVERT({value} USING utf8mb4))"
+    named = f"CONVERT({value} USING utf8mb4)"
     if not _BARE_COLUMN.fullmatch(value):
         return named
     zero = next("0" * n for n in range(1, 6) if "0" * n not in column.members)
-    return f"IF({value} = '' AND {value} + 0 = 0, '''{zero}''', {named})"
+    return f"IF({value} = '' AND {value} + 0 = 0, '{zero}', {named})"
 
 
 # --- keys ---------------------------------------------------------------------------------------------------------
