@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from databases import Database
+from databases import Database, endpoint_of
 
-from dbmigrate.mysql.sessions import DATA_SESSION
+from dbmigrate.mysql.sessions import DATA_SESSION, Session, SessionPool
+
+
+def open_data_session(database: Database) -> Session:
+    """A session as the data path opens them, inside the schema."""
+    session = SessionPool(endpoint_of(database)).open()
+    session.execute(f"USE `{database.schema}`")
+    return session
 
 
 def open_session(database: Database) -> Any:

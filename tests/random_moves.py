@@ -343,7 +343,7 @@ def small_pieces() -> Iterator[None]:
         patch.setattr(dbmigrate.copying.sizing, "FIRST_ROWS", 7)
         patch.setattr(dbmigrate.copying.sizing, "MOST_ROWS", 13)
         patch.setattr(dbmigrate.copying.copier, "PIECE_BYTES", 200)
-        patch.setattr(dbmigrate.copying.loading, "has_long_fields", lambda table: len(table.columns) % 2 == 0)
+        patch.setattr(dbmigrate.copying.loading, "has_short_rows", lambda table: len(table.columns) % 2 == 0)
         patch.setattr(dbmigrate.copying.stripes, "LEAST_ROWS", 30)
         patch.setattr(dbmigrate.workflow.phases.expand, "LEAST_DEFERRED_BYTES", 0)
         patch.setattr(dbmigrate.streaming.flusher, "BATCH_KEYS", 5)

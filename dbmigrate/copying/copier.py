@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from dbmigrate.copying.chunks import ChunkTask, copy_chunk
 from dbmigrate.copying.in_flight import ChunksInFlight
 from dbmigrate.copying.loading import choose_load
-from dbmigrate.copying.sizing import PIECE_BYTES, ChunkSizer
+from dbmigrate.copying.sizing import LOADED_PIECE_BYTES, PIECE_BYTES, ChunkSizer
 from dbmigrate.copying.stripes import plan_stripes
 from dbmigrate.domain.routes import Route
 from dbmigrate.domain.schema import TableName
+from dbmigrate.mysql.bulk_load import Way
 from dbmigrate.mysql.control import ControlStore
 from dbmigrate.mysql.faults import TooLargeError
 from dbmigrate.mysql.servers import Server
@@ -169,10 +170,13 @@ class Copier:
         if stripe.is_done:
             return stripe
         sizer = self._sizers[stripe.table]
-        wanted, piece_rows = sizer.rows, sizer.find_fitting(PIECE_BYTES)
+        plan = self._loads[stripe.table]
+        is_statement = plan is not None and plan.way is not Way.LOAD_DATA
+        piece_bytes = PIECE_BYTES if is_statement else min(PIECE_BYTES, LOADED_PIECE_BYTES)
+        wanted, piece_rows = sizer.rows, sizer.find_fitting(piece_bytes)
         if self._throttle.spaces_chunks:  # read seldom, then quickly
             wanted = piece_rows = min(wanted, sizer.find_fitting(MOST_AT_ONCE_BYTES))
-        task = ChunkTask(self._routes[stripe.table], stripe, wanted, piece_rows, self._loads[stripe.table])
+        task = ChunkTask(self._routes[stripe.table], stripe, wanted, piece_rows, plan)
         with self._in_flight.running(stripe.table):
             try:
                 copied = self._chunks.run(copy_chunk, task)

@@ -18,7 +18,7 @@ from dbmigrate.mysql.bulk_load import read_load_settings
 from dbmigrate.mysql.faults import Retry
 from dbmigrate.mysql.heartbeat import Heartbeat
 from dbmigrate.mysql.introspection import read_server_version
-from dbmigrate.mysql.sessions import DATA_SESSION, LOG_ROWS_ONLY, SHOW_ALL_WARNINGS, Endpoint, SessionPool
+from dbmigrate.mysql.sessions import DATA_SESSION, Endpoint, SessionPool
 from dbmigrate.mysql.transfer import read_max_packet
 
 
@@ -35,8 +35,7 @@ class Server:
         extra = ("SET in_predicate_conversion_threshold = 0",) if self.version.is_mariadb else ()
         self.endpoint = endpoint
         self.retry = retry
-        wished = (SHOW_ALL_WARNINGS, LOG_ROWS_ONLY) if self.version.is_mariadb else (SHOW_ALL_WARNINGS,)
-        self.pool = SessionPool(endpoint, statements=(*DATA_SESSION, *extra), wished=wished)
+        self.pool = SessionPool(endpoint, statements=(*DATA_SESSION, *extra))
         self.heartbeat = Heartbeat(self.pool, migration_id, clock=clock, retry=retry)
         self._control: Connection[Any] | None = None
         self._control_lock = threading.Lock()

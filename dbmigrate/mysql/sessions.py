@@ -23,6 +23,7 @@ from pymysql.constants import CLIENT, COMMAND
 
 from dbmigrate.config import ServerSection, TlsMode
 from dbmigrate.domain.errors import ConfigurationError, FatalError, RefusedError
+from dbmigrate.mysql.extended_connection import ExtendedConnection
 from dbmigrate.mysql.faults import CONNECTING, ConnectionLostError, translate_fault
 
 log = logging.getLogger(__name__)
@@ -52,9 +53,7 @@ DATA_SESSION = (
 SHOW_ALL_WARNINGS = "SET max_error_count = 65535"
 """MySQL keeps it for accounts with SESSION_VARIABLES_ADMIN. Without it a statement with more warnings than are shown
 counts as one that changed values; ``check`` asks for the privilege where harmless warnings can be that many."""
-LOG_ROWS_ONLY = "SET SESSION binlog_annotate_row_events = 0"
-"""MariaDB writes the text of every statement to the binlog, before its rows: each row twice. It keeps this for accounts with
-BINLOG ADMIN."""
+
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +107,7 @@ class Endpoint:
         if raw:
             options |= {"use_unicode": False, "conv": {}}
         try:
-            connection = pymysql.connect(**(options | overrides))
+            connection = ExtendedConnection(**(options | overrides)) if raw else pymysql.connect(**(options | overrides))
         except (pymysql.err.MySQLError, OSError) as fault:
             raise translate_fault(fault, place=self.place, doing=CONNECTING) from fault
         _keep_alive(connection)
@@ -158,6 +157,11 @@ class Session:
     def connection_id(self) -> int:
         """The server's id of this connection, for KILL."""
         return int(self._connection.thread_id())  # type: ignore[no-untyped-call]  # the stubs leave it out
+
+    @property
+    def takes_bulk(self) -> bool:
+        """Whether the server takes the parameters of many rows in one command."""
+        return isinstance(self._connection, ExtendedConnection) and self._connection.takes_bulk
 
     @property
     def driver_connection(self) -> Connection[Any]:
@@ -315,12 +319,10 @@ class SessionPool:
     Borrowing never waits: the number of sessions is bounded by the number of threads that work.
     """
 
-    def __init__(
-        self, endpoint: Endpoint, *, statements: tuple[str, ...] = DATA_SESSION, wished: tuple[str, ...] = (SHOW_ALL_WARNINGS,)
-    ) -> None:
-        """``statements`` set up every session; the account may lack the privilege for those that are ``wished``."""
+    def __init__(self, endpoint: Endpoint, *, statements: tuple[str, ...] = DATA_SESSION) -> None:
+        """``statements`` set up every session."""
         self.endpoint = endpoint
-        self._statements, self._wished = statements, wished
+        self._statements = statements
         self._idle: list[tuple[Session, float]] = []  # with the time of its return
         self._lock = threading.Lock()
 
@@ -330,18 +332,12 @@ class SessionPool:
         try:
             for statement in self._statements:
                 session.execute(statement, doing="setting up a session")
-            for statement in self._wished:
-                self._try(session, statement)
+            with contextlib.suppress(RefusedError):  # the account may lack the privilege
+                session.execute(SHOW_ALL_WARNINGS, doing="setting up a session")
         except BaseException:
             session.close()
             raise
         return session
-
-    def _try(self, session: Session, statement: str) -> None:
-        try:
-            session.execute(statement, doing="setting up a session")
-        except RefusedError:
-            log.debug("%s: the account may not %s", self.endpoint.place, statement)
 
     @contextmanager
     def borrow(self) -> Iterator[Session]:

@@ -116,8 +116,12 @@ def type_of_value(carried: CarriedColumn) -> tuple[Column, str]:
     if carried.expression is not None:
         return carried.destination, f"({carried.expression})"
     origin = carried.origin or carried.destination
-    typing = origin if origin.data_type == carried.destination.data_type else carried.destination
-    return replace(typing, name=carried.destination.name), quote_identifier(origin.name)
+    typing, value = carried.destination, quote_identifier(origin.name)
+    if origin.data_type == typing.data_type:
+        typing = origin
+    elif typing.charset == "utf8mb4" and origin.charset not in (None, "utf8mb4"):
+        value = f"CONVERT({value} USING utf8mb4)"
+    return replace(typing, name=carried.destination.name), value
 
 
 def build_row_literal(route: Route) -> str:
@@ -148,22 +152,22 @@ def build_key_span(table: Table) -> str:
     return f"SELECT MIN({first}), MAX({first}) FROM {quote_table(table.name)}"
 
 
-def _rows(route: Route, row: str, predicate: str) -> str:
+def _rows(route: Route, row: str | None, predicate: str, separator: str) -> str:
     return (
-        f"SELECT COUNT(*), GROUP_CONCAT({row} SEPARATOR ',') "
+        f"SELECT COUNT(*), GROUP_CONCAT({row or build_row_literal(route)} SEPARATOR '{separator}') "
         f"FROM {_from(route.origin)} WHERE {_where(predicate, route.where)}"
     )
 
 
-def build_chunk_read(route: Route, keys: KeyRange, *, row: str | None = None) -> str:
+def build_chunk_read(route: Route, keys: KeyRange, *, row: str | None = None, separator: str = ",") -> str:
     """Row count and the text of all rows of a range: literals ready to follow VALUES, or what ``row`` makes of each."""
     predicate = range_predicate([c.name for c in route.origin.key_columns], keys)
-    return _rows(route, row or build_row_literal(route), predicate)
+    return _rows(route, row, predicate, separator)
 
 
-def build_keys_read(route: Route, keys: Sequence[Key], *, row: str | None = None) -> str:
+def build_keys_read(route: Route, keys: Sequence[Key], *, row: str | None = None, separator: str = ",") -> str:
     """Row count and the text of the rows with these keys: literals ready to follow VALUES, or what ``row`` makes of each."""
-    return _rows(route, row or build_row_literal(route), own_keys_predicate(route.origin, keys))
+    return _rows(route, row, own_keys_predicate(route.origin, keys), separator)
 
 
 def build_replace_prefix(route: Route) -> bytes:

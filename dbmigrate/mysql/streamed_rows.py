@@ -16,7 +16,8 @@ from pymysql.protocol import EOFPacketWrapper, MysqlPacket
 
 from dbmigrate.mysql.sessions import Result, Session
 
-PART_BYTES = 48 * 1024
+PART_BYTES = 256 * 1024
+"""Larger ones cost less (600 MB passed on: CPU time 0.37 s by 48 kB, 0.28 by 256)."""
 _WHOLE_PACKET = 0xFFFFFF  # a packet of this length is followed by the rest of the payload
 _NULL, _TWO_BYTES, _THREE_BYTES, _EIGHT_BYTES, _ERROR = 0xFB, 0xFC, 0xFD, 0xFE, 0xFF
 _LENGTHS: Final = {_TWO_BYTES: 2, _THREE_BYTES: 3, _EIGHT_BYTES: 8}

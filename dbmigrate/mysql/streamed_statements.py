@@ -17,9 +17,11 @@ from dbmigrate.mysql.sessions import Result, Session, result_of
 
 
 class StreamedStatement:
-    """A statement on its way. The session can be used again once ``finish`` returned; until then it counts as broken."""
+    """A statement on its way, or another ``command`` that is answered as one. The session can be used again once ``finish`` returned; until then it counts as broken."""
 
-    def __init__(self, session: Session, size: int, parts: Iterable[bytes | memoryview], *, doing: str) -> None:
+    def __init__(
+        self, session: Session, size: int, parts: Iterable[bytes | memoryview], *, doing: str, command: int = COMMAND.COM_QUERY
+    ) -> None:
         """Send a statement of ``size`` bytes as its parts come.
 
         Raises:
@@ -30,7 +32,7 @@ class StreamedStatement:
         self._missing, self._room, self._packets = 1 + size, 0, 0  # in bytes: of all, of the packet that was begun
         with session.asking(doing):
             self._begin_packet()
-            for part in chain((bytes([COMMAND.COM_QUERY]),), parts):
+            for part in chain((bytes([command]),), parts):
                 self._write(memoryview(part))
         session.is_broken = True
 

@@ -7,7 +7,7 @@ results) exist once.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Protocol
@@ -16,6 +16,7 @@ from dbmigrate.domain.errors import FatalError
 from dbmigrate.domain.keys import Key
 from dbmigrate.domain.routes import Route
 from dbmigrate.mysql.bulk_load import LoadPlan, Way
+from dbmigrate.mysql.parameters import RowParameters
 from dbmigrate.mysql.sessions import Result, Session
 from dbmigrate.mysql.statements import (
     KeyRange,
@@ -86,7 +87,8 @@ class StreamedRows:
             ResultCutError: the server cut the result.
         """
         self._session, self._doing = session, f"reading rows of {route.name}"
-        self._row = StreamedRow(session, build_chunk_read(route, keys, row=plan.row), doing=self._doing)
+        sql = build_chunk_read(route, keys, row=plan.row, separator=plan.separator)
+        self._row = StreamedRow(session, sql, doing=self._doing)
         self.count, self.size_bytes = int(self._row.first or 0), self._row.size
         if self._row.is_null:
             _require_whole(session, self._row.result, self.count, None, self._doing)
@@ -108,7 +110,7 @@ def read_keys(session: Session, route: Route, keys: Sequence[Key], *, plan: Load
     Raises:
         ResultCutError: the server cut the result.
     """
-    sql = build_keys_read(route, keys, row=plan.row if plan else None)
+    sql = build_keys_read(route, keys, row=plan.row, separator=plan.separator) if plan else build_keys_read(route, keys)
     return _read_literals(session, sql, f"reading keys of {route.name}")
 
 
@@ -160,16 +162,15 @@ def load_rows(
         FatalError: the server warned, or wrote another number of rows than were read.
     """
     doing = f"loading rows of {route.destination.name}"
-    most = max_packet_bytes - len(plan.statement) if plan.way is Way.REPLACE else max_packet_bytes
+    most = max_packet_bytes - len(plan.statement)
     filled = (_require_fit(piece, most, doing) for piece in pieces if piece.count)
     first = next(filled, None)
     if first is None:
         return
-    write = _replace if plan.way is Way.REPLACE else _load
-    write(session, route, chain((first,), filled), plan.statement, doing)
+    _WRITE[plan.way](session, route, chain((first,), filled), plan, doing)
 
 
-def _load(session: Session, route: Route, pieces: Iterable[RowText], statement: str, doing: str) -> None:
+def _load(session: Session, route: Route, pieces: Iterable[RowText], plan: LoadPlan, doing: str) -> None:
     """By one LOAD DATA LOCAL for all pieces."""
     read = 0
 
@@ -180,29 +181,47 @@ def _load(session: Session, route: Route, pieces: Iterable[RowText], statement: 
             yield from piece.parts
             yield b","
 
-    result = session.load(statement, send(), doing=doing)
+    result = session.load(plan.statement, send(), doing=doing)
     session.require_no_warnings(result, doing=doing)
     _require_all(result, route, read)
 
 
-def _replace(session: Session, route: Route, pieces: Iterable[RowText], statement: str, doing: str) -> None:
+def _replace(session: Session, route: Route, pieces: Iterable[RowText], plan: LoadPlan, doing: str) -> None:
     """By one REPLACE for each piece."""
-    prefix = statement.encode()
+    prefix = plan.statement.encode()
+
+    def send(piece: RowText) -> StreamedStatement:
+        return StreamedStatement(session, len(prefix) + piece.size_bytes, chain((prefix,), piece.parts), doing=doing)
+
+    with session.speaking_bytes():
+        _send_each(session, route, pieces, send, doing)
+
+
+def _execute(session: Session, route: Route, pieces: Iterable[RowText], plan: LoadPlan, doing: str) -> None:
+    """By a prepared REPLACE that is executed once for each piece."""
+    with RowParameters(session, plan.statement, plan.parameters, doing=doing) as prepared:
+        _send_each(session, route, pieces, lambda piece: prepared.send(piece.size_bytes, piece.parts), doing)
+
+
+def _send_each(
+    session: Session, route: Route, pieces: Iterable[RowText], send: Callable[[RowText], StreamedStatement], doing: str
+) -> None:
+    before: tuple[StreamedStatement, int] | None = None
 
     def finish(sent: StreamedStatement, read: int) -> None:
         result = sent.finish()
         session.require_no_warnings(result, doing=doing)
         _require_all(result, route, read)
 
-    with session.speaking_bytes():
-        before: tuple[StreamedStatement, int] | None = None
-        for piece in pieces:
-            if before:
-                finish(*before)
-            size, parts = len(prefix) + piece.size_bytes, chain((prefix,), piece.parts)
-            before = StreamedStatement(session, size, parts, doing=doing), piece.count
+    for piece in pieces:
         if before:
             finish(*before)
+        before = send(piece), piece.count
+    if before:
+        finish(*before)
+
+
+_WRITE = {Way.LOAD_DATA: _load, Way.REPLACE: _replace, Way.PARAMETERS: _execute}
 
 
 def _require_fit(piece: RowText, max_packet_bytes: int, doing: str) -> RowText:

@@ -33,7 +33,7 @@ def main(path: str, step: str, count: str, request: str = "") -> None:
                     os.kill(os.getpid(), death)
 
     copier.PIECE_BYTES = 2_000  # a small shop's chunks have pieces, too
-    loading.has_long_fields = lambda table: len(table.columns) % 2 == 0  # and some tables are replaced, others loaded
+    loading.has_short_rows = lambda table: len(table.columns) % 2 == 0  # and some tables are loaded, others take parameters
     migration = Migration(load_config(Path(path)), around=Surroundings(on_step=on_step))
     Runner(migration, until=None if request else Phase.CUTOVER, assume_yes=True, request=request).run()
     migration.close()

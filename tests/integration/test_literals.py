@@ -15,19 +15,17 @@ from typing import Any
 
 import pytest
 from databases import Pair
-from exact_sessions import fetch, open_session
-from pymysql.constants import CLIENT
+from exact_sessions import fetch, open_data_session, open_session
 from type_catalogue import KEYS, MARIADB_TYPES, MYSQL_TYPES, PROOFS, TYPES
 
 from dbmigrate.domain.flavours import Flavour
 from dbmigrate.domain.routes import CarriedColumn, Route
 from dbmigrate.domain.schema import Column, Table, TableName
-from dbmigrate.mysql.bulk_load import LoadPlan, plan_load, plan_replace
+from dbmigrate.mysql.bulk_load import LoadPlan, plan_load, plan_parameters, plan_replace
 from dbmigrate.mysql.digests import compares_by_text, digest_expression, range_digest_expression
 from dbmigrate.mysql.identifiers import quote_columns, quote_table
 from dbmigrate.mysql.introspection import read_schema, read_server_version, read_table
 from dbmigrate.mysql.literals import key_expression, literal_expression, row_literal_expression
-from dbmigrate.mysql.sessions import DATA_SESSION, Session
 from dbmigrate.mysql.statements import KeyRange
 from dbmigrate.mysql.transfer import StreamedRows, load_rows
 
@@ -61,12 +59,8 @@ def carry_as_bytes(pair: Pair, table: Table, twin: Table, planning: Planning) ->
     """Read all rows as bytes, and write those into the same table on the target; False where literals must."""
     columns = tuple(CarriedColumn(there, here) for here, there in zip(table.columns, twin.columns, strict=True))
     route = Route(table, twin, columns, ("id",))
-    raw = {"use_unicode": False, "conv": {}, "client_flag": CLIENT.LOCAL_FILES, "autocommit": True}
-    source, target = (Session(side.connect(**raw), "here") for side in (pair.source, pair.target))
+    source, target = open_data_session(pair.source), open_data_session(pair.target)
     try:
-        for session in (source, target):
-            for statement in DATA_SESSION:
-                session.execute(statement)
         versions = (read_server_version(session.driver_connection) for session in (source, target))
         plan = planning(route, origin=next(versions), destination=next(versions))
         if plan is None:
@@ -111,12 +105,12 @@ def check_type(pair: Pair, name: str, declaration: str, values: list[str]) -> No
             assert read_digest(target, columns, twin) == read_digest(source, columns, table)
             single = (table.column("v"),)
             assert read_digest(target, single, twin) == read_digest(source, single, table)
-        for planning in (plan_load, plan_replace):
+        for planning in (plan_load, plan_replace, *([plan_parameters] if versions[1].is_mariadb else [])):
             fetch(target, f"DELETE FROM {quote_table(table.name)}")
             if carry_as_bytes(pair, table, twin, planning):
                 found = read_proof(target, twin)
                 assert (without_negative_zeros(found) if name in ("float", "double") else found) == expected
-            elif planning is plan_load:
+            elif planning is not plan_replace:
                 assert name in LITERALS_ONLY
             else:
                 assert name in LITERALS_ONLY | CONVERTED | (CONVERTED_BY_MARIADB if versions[1].is_mariadb else {"json"})

@@ -15,6 +15,7 @@ from databases import Database, Pair
 
 from dbmigrate.config.loading import parse_config
 from dbmigrate.domain.flavours import Flavour
+from dbmigrate.mysql.sessions import Session
 from dbmigrate.workflow.check import check_migration
 from dbmigrate.workflow.migration import Migration
 from dbmigrate.workflow.preflight import CHECKS
@@ -54,9 +55,6 @@ CASES = (
          source=["CREATE TABLE orders (id INT PRIMARY KEY) ENGINE=MyISAM"]),
     Case("a memory table", "engines", Severity.OBSTACLE, "MEMORY",
          source=["CREATE TABLE orders (id INT PRIMARY KEY) ENGINE=MEMORY"]),
-    Case("loads that queue up", "speed", Severity.NOTE, "one LOAD DATA at a time", place="target",
-         remedy="innodb_autoinc_lock_mode = 2",
-         source=["CREATE TABLE orders (id INT AUTO_INCREMENT PRIMARY KEY, total INT)"]),
     Case("history", "engines", Severity.OBSTACLE, "system-versioned", remedy="DROP SYSTEM VERSIONING",
          source=["CREATE TABLE orders (id INT PRIMARY KEY) WITH SYSTEM VERSIONING"]),
     Case("rows where the copy goes", "target_contents", Severity.OBSTACLE, "holds rows already", remedy="TRUNCATE",
@@ -222,42 +220,28 @@ def test_a_target_that_takes_smaller_packets_and_spells_names_otherwise(
     assert any("lower_case_table_names" in f.message for f in found)
 
 
-def test_a_target_that_takes_no_loads(server_factory: Callable[..., Any], mariadb_pair: Pair, check_pair: CheckPair) -> None:
-    server = server_factory(local_infile="OFF")
+@pytest.mark.parametrize("takes", [True, False], ids=["parameters", "hidden by a proxy"])
+@pytest.mark.parametrize(
+    ("local_infile", "remedy", "table"),
+    [("OFF", "local_infile = ON", "(plain)"), ("ON", "innodb_autoinc_lock_mode = 2", "(counted)")],
+    ids=["no loads", "queues"],
+)
+def test_a_target_that_takes_loads_badly(
+    local_infile: str, remedy: str, table: str, takes: bool, server_factory: Callable[..., Any], mariadb_pair: Pair, check_pair: CheckPair,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Which matters only to one that does not take rows as parameters."""
+    server = server_factory(local_infile=local_infile)
     server.execute(f"CREATE DATABASE {mariadb_pair.source.schema}")
-    mariadb_pair.source.execute(ORDERS)
-    found = check_pair(Pair(mariadb_pair.source, Database(server, mariadb_pair.source.schema)))
-    (note,) = [finding for finding in found if finding.check == "speed"]
-    assert note.severity is Severity.NOTE
-    assert "local_infile" in note.remedy
-
-
-@pytest.mark.parametrize("may_change", [True, False], ids=["with BINLOG ADMIN", "without"])
-def test_a_binlog_that_repeats_statements(mariadb_pair: Pair, check_pair: CheckPair, may_change: bool) -> None:
-    """Told only where the account may not change it, and of tables whose fields are long."""
     mariadb_pair.source.execute(
-        ORDERS, "CREATE TABLE picture (id INT PRIMARY KEY, content MEDIUMBLOB)",
-        "INSERT INTO picture VALUES (1, REPEAT('x', 100000))", "ANALYZE TABLE picture",
-    )  # fmt: skip
-    servers = mariadb_pair.source.server, mariadb_pair.target.server
-    for server in servers:
-        server.execute(
-            "CREATE OR REPLACE USER plain@'%' IDENTIFIED BY 'plain'", "GRANT ALL ON *.* TO plain@'%'",
-            *([] if may_change else ["REVOKE BINLOG ADMIN, SUPER ON *.* FROM plain@'%'"]),
-        )  # fmt: skip
-    try:
-        found = [f for f in check_pair(mariadb_pair, user="plain", password="plain") if f.check == "speed"]
-    finally:
-        for server in servers:
-            server.execute("DROP USER plain@'%'")
-    if may_change:
-        assert not found
-    else:
-        (note,) = found
-        assert note.severity is Severity.NOTE
-        assert "picture" in note.message
-        assert "orders" not in note.message
-        assert "BINLOG ADMIN" in note.remedy
+        "CREATE TABLE counted (id INT AUTO_INCREMENT PRIMARY KEY, total INT)", "CREATE TABLE plain (id INT PRIMARY KEY)"
+    )
+    if not takes:
+        monkeypatch.setattr(Session, "takes_bulk", False)
+    found = check_pair(Pair(mariadb_pair.source, Database(server, mariadb_pair.source.schema)))
+    notes = [finding for finding in found if finding.check == "speed"]
+    assert len(notes) == (0 if takes else 1)
+    assert all(note.severity is Severity.NOTE and remedy in note.remedy and table in note.message for note in notes)
 
 
 def test_clocks_that_differ(server_factory: Callable[..., Any], mariadb_pair: Pair, check_pair: CheckPair) -> None:

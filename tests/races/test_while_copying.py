@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from dbmigrate.mysql.bulk_load import Way
+
 from .changes import CHANGES, cross
 from .racing import Moment, Race
-from .replaced import choose_replace, count_replaced
+from .ways import WAYS, use_way
 
 STEPS = ("begin", "barrier", "read", "written", "committed")
 
@@ -18,20 +20,18 @@ def test_rows(step: str, change: str, race: Race) -> None:
     race.require_equal()
 
 
-@pytest.mark.parametrize("is_replaced", [False, True], ids=["loaded", "replaced"])
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(("number", "change"), cross((1, 3), CHANGES, everyday=len(CHANGES)))
 def test_rows_between_the_pieces_of_a_chunk(
-    number: int, change: str, is_replaced: bool, race: Race, monkeypatch: pytest.MonkeyPatch
+    number: int, change: str, way: Way, race: Race, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was read before is on its way, the rest is not read yet; the first chunk is one piece, for want of a size."""
     monkeypatch.setattr("dbmigrate.copying.copier.PIECE_BYTES", 300)
-    if is_replaced:
-        monkeypatch.setattr("dbmigrate.copying.copier.choose_load", choose_replace)
-    replaced = count_replaced(monkeypatch)
+    find_other_ways = use_way(monkeypatch, way)
     race.at(Moment("copy.chunk.piece", number), lambda: race.write_source(*CHANGES[change]))
     race.move()
     race.require_equal()
-    assert bool(replaced) is is_replaced
+    assert not find_other_ways()
 
 
 @pytest.mark.parametrize("step", ["read", *(pytest.param(s, marks=pytest.mark.slow) for s in STEPS if s != "read")])

@@ -1,4 +1,4 @@
-"""The flush's races once more where it writes by LOAD DATA, which the other tests' small batches do not reach.
+"""The flush's races once more where it writes from bytes, which the other tests' small batches do not reach.
 
 And what a load cannot do: there literals decide, so a stream goes on, or ends as one that never loads.
 """
@@ -9,13 +9,14 @@ import pytest
 
 from dbmigrate.domain.phases import Phase
 from dbmigrate.domain.routes import Side
+from dbmigrate.mysql.bulk_load import Way
 from dbmigrate.mysql.faults import ServerRefusedError
 from dbmigrate.mysql.transfer import load_rows
 from dbmigrate.streaming import flusher
 
 from .changes import CHANGES, FIRST, diagonal
 from .racing import Race
-from .replaced import choose_replace, count_replaced
+from .ways import WAYS, use_way
 
 STEPS = ("barrier", "batch.read", "batch.written", "batch.committed")
 
@@ -34,23 +35,23 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return counts
 
 
-@pytest.mark.parametrize("is_replaced", [False, True], ids=["loaded", "replaced"])
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(("step", "change"), diagonal(STEPS, CHANGES, everyday=4, times=2))
 def test_rows(
-    step: str, change: str, is_replaced: bool, race: Race, loaded: list[int], monkeypatch: pytest.MonkeyPatch
+    step: str, change: str, way: Way, race: Race, loaded: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By LOAD DATA, and by REPLACE as beside an application that mirrors its writes."""
-    replaced = count_replaced(monkeypatch)
-    if is_replaced:
-        monkeypatch.setattr(flusher, "choose_load", choose_replace)
+    find_other_ways = use_way(monkeypatch, way)
     race.provoke(lambda: race.write_source(*FIRST), f"flush.{step}", lambda: race.write_source(*CHANGES[change]))
     race.move()
     race.require_equal()
     assert sum(loaded) > 0
-    assert bool(replaced) is is_replaced
+    assert not find_other_ways()
 
 
-def test_the_stream_goes_on_where_loads_are_turned_off_meanwhile(race: Race, loaded: list[int]) -> None:
+def test_the_stream_goes_on_where_loads_are_turned_off_meanwhile(
+    race: Race, loaded: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_way(monkeypatch, Way.LOAD_DATA)
     target = race.pair.target.server
 
     def turn_off() -> None:
