@@ -15,7 +15,9 @@ from dbmigrate.mysql.bulk_load import LoadPlan, LoadSettings, Way, plan_load, pl
 from dbmigrate.streaming import flusher
 
 PLANNINGS = {Way.LOAD_DATA: plan_load, Way.REPLACE: plan_replace, Way.PARAMETERS: plan_parameters}
-WAYS = [pytest.param(way, id=way.value) for way in PLANNINGS]
+WAYS = [
+    pytest.param(way, id=way.value, marks=() if way is Way.PARAMETERS else pytest.mark.slow) for way in PLANNINGS
+]  # the everyday suite is of MariaDB's own way
 
 
 def use_way(monkeypatch: pytest.MonkeyPatch, wished: Way) -> Callable[[], set[Way]]:
