@@ -16,6 +16,7 @@ Apart from ``transfer``, which moves the text, because what a type needs to surv
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -24,11 +25,11 @@ from dbmigrate.domain.routes import CarriedColumn, Route
 from dbmigrate.domain.schema import Column
 from dbmigrate.mysql.identifiers import quote_identifier, quote_table
 from dbmigrate.mysql.literals import (
+    EXACT_NUMBERS,
     INEXACT,
-    TEXTS,
+    TEMPORALS,
     LiteralForm,
     find_literal_form,
-    is_binary,
     is_text,
     join_row,
     literal_expression,
@@ -39,10 +40,10 @@ from dbmigrate.mysql.statements import build_replace_prefix, type_of_value
 
 _SENT_AS_STORED = frozenset({"utf8mb4", "utf8mb3", "utf8", "binary"})
 """Charsets whose stored bytes are those of the text in utf8mb4."""
-_MOST_SHORT = 16_383  # characters, of four bytes at most
+_MOST_IN_TWO, _MOST_IN_THREE = 0xFFFF // 4, 0xFFFFFF // 4
+"""Characters, of four bytes at most, whose length fits two and three bytes."""
 _LONGEST_DOUBLE = 32
-_NEVER_PLANNED = frozenset({LiteralForm.INTRODUCED, LiteralForm.GEOMETRY})
-_LONG = frozenset({"mediumtext", "longtext", "json", "mediumblob", "longblob"})
+_SHORT = EXACT_NUMBERS | INEXACT | TEMPORALS | {"bit", "year", "uuid", "inet4", "inet6"}
 _NEVER_BYTES = frozenset({"uuid", "inet4", "inet6"})
 """MariaDB would take the bytes for the value's own 16 or 4."""
 
@@ -102,7 +103,7 @@ def plan_load(route: Route, *, origin: ServerVersion, destination: ServerVersion
     The text is bytes (``CHARACTER SET binary``): servers quote them in half of the time, and binary values need no
     hexadecimal. What would take bytes for something else goes through a variable that makes text or a number of them.
     """
-    fields = _plan_fields(route, origin=origin, destination=destination)
+    fields = _plan_fields(route, _quote, origin=origin, destination=destination)
     if fields is None:
         return None
     targets, settings = [], []
@@ -121,7 +122,7 @@ def plan_load(route: Route, *, origin: ServerVersion, destination: ServerVersion
 
 def plan_replace(route: Route, *, origin: ServerVersion, destination: ServerVersion) -> LoadPlan | None:
     """Like ``plan_load``, by REPLACE; None also where a column cannot make its value of the bytes by itself."""
-    fields = _plan_fields(route, origin=origin, destination=destination)
+    fields = _plan_fields(route, _quote, origin=origin, destination=destination)
     if fields is None or any(field.made_of for field in fields):
         return None
     return LoadPlan(join_row([field.text for field in fields]), build_replace_prefix(route).decode(), Way.REPLACE)
@@ -129,45 +130,12 @@ def plan_replace(route: Route, *, origin: ServerVersion, destination: ServerVers
 
 def plan_parameters(route: Route, *, origin: ServerVersion, destination: ServerVersion) -> LoadPlan | None:
     """Like ``plan_load``, by a prepared REPLACE whose parameters are many rows at once."""
-    if any(find_literal_form(column) in _NEVER_PLANNED for column, _ in map(type_of_value, route.columns)):
+    fields = _plan_fields(route, _frame, origin=origin, destination=destination)
+    if fields is None:
         return None
-    texts, marks = [], []
-    for carried in route.columns:
-        column, value = type_of_value(carried)
-        form = find_literal_form(column)
-        texts.append(_frame(carried, _bytes_of(carried, column, value, form, origin)))
-        marks.append((_find_conversion(carried.destination, form, destination) or "{}").format("?"))
-    statement = f"{build_replace_prefix(route).decode()}({', '.join(marks)})"
-    return LoadPlan(f"CONCAT({', '.join(texts)})", statement, Way.PARAMETERS, "", len(marks))
-
-
-def _frame(carried: CarriedColumn, value: str) -> str:
-    """SQL of a parameter as the protocol has it: 0, the length of the value's bytes and they themselves; or 1 for NULL."""
-    column = carried.origin
-    if column is not None and {column.data_type, carried.destination.data_type} <= INEXACT:
-        # Blanks before a number mean nothing, and printing it twice would cost more.
-        value, length = f"LPAD({value}, {_LONGEST_DOUBLE}, ' ')", str(_LONGEST_DOUBLE)
-    else:
-        length = f"LENGTH({value})"
-    framed = f"CHAR(0, {_write_length(carried, length)}), {value}"
-    if column is None or carried.expression is not None or column.is_nullable:
-        return f"IFNULL(CONCAT({framed}), X'01')"
-    return framed
-
-
-def _write_length(carried: CarriedColumn, length: str) -> str:
-    """The numbers of a length's bytes: up to 250 by one byte, else by a mark and the 2, 3 or 8 bytes that it announces.
-
-    A text has at least two, so that a column which is made longer while rows are read does not outgrow them.
-    """
-    column = carried.origin
-    if column is None or carried.expression is not None or column.data_type in _LONG:
-        return f"254, {length} & 255, {length} >> 8 & 255, {length} >> 16 & 255, {length} >> 24, 0, 0, 0, 0"
-    if not (column.data_type in TEXTS or is_binary(column) or column.members):
-        return length
-    if (column.character_length or column.octet_length or _MOST_SHORT + 1) <= _MOST_SHORT:
-        return f"252, {length} & 255, {length} >> 8"
-    return f"253, {length} & 255, {length} >> 8 & 255, {length} >> 16"
+    marks = ", ".join((field.made_of or "{}").format("?") for field in fields)
+    row = f"CONCAT({', '.join(field.text for field in fields)})"
+    return LoadPlan(row, f"{build_replace_prefix(route).decode()}({marks})", Way.PARAMETERS, "", len(fields))
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,17 +147,41 @@ class _Field:
     made_of: str | None
 
 
-def _plan_fields(route: Route, *, origin: ServerVersion, destination: ServerVersion) -> list[_Field] | None:
-    typed = [type_of_value(carried) for carried in route.columns]
-    forms = [find_literal_form(column) for column, _ in typed]
-    if any(form in _NEVER_PLANNED for form in forms):
+@dataclass(frozen=True, slots=True)
+class _Value:
+    """What a field is made of on the origin: its SQL, the column whose type decides how it is written, and in which form."""
+
+    carried: CarriedColumn
+    column: Column
+    sql: str
+    form: LiteralForm
+
+    @property
+    def is_plain(self) -> bool:
+        """Bytes of no character set, or text whose stored bytes are those that are sent."""
+        origin = self.carried.origin
+        if self.form is LiteralForm.BYTES or origin is None or self.carried.expression is not None:
+            return self.form is LiteralForm.BYTES
+        return is_text(origin) and origin.charset in _SENT_AS_STORED
+
+    @property
+    def is_ascii(self) -> bool:
+        return self.column.charset is None and self.column.data_type != "json"
+
+
+def _plan_fields(
+    route: Route, write: Callable[[_Value, ServerVersion], str], *, origin: ServerVersion, destination: ServerVersion
+) -> list[_Field] | None:
+    typed = [(carried, *type_of_value(carried)) for carried in route.columns]
+    values = [_Value(carried, column, sql, find_literal_form(column)) for carried, column, sql in typed]
+    if any(value.form in (LiteralForm.INTRODUCED, LiteralForm.GEOMETRY) for value in values):
         return None
     return [
         _Field(
-            carried.destination.name, _quote(carried, column, value, form, origin),
-            _find_conversion(carried.destination, form, destination),
+            value.carried.destination.name, write(value, origin),
+            _find_conversion(value.carried.destination, value.form, destination),
         )
-        for (column, value), form, carried in zip(typed, forms, route.columns, strict=True)
+        for value in values
     ]  # fmt: skip
 
 
@@ -202,27 +194,48 @@ def _find_conversion(column: Column, form: LiteralForm, version: ServerVersion) 
     return None if column.charset is None or column.charset in _SENT_AS_STORED else "CONVERT({} USING utf8mb4)"
 
 
-def _quote(carried: CarriedColumn, column: Column, value: str, form: LiteralForm, origin: ServerVersion) -> str:
+def _quote(value: _Value, origin: ServerVersion) -> str:
     """A field's text, as bytes wherever it may hold others than ASCII: one part in a collation would make servers
     convert the whole row to it."""
-    if form is LiteralForm.BYTES or _is_stored_as_sent(carried):
+    if value.is_plain:
         if origin.is_mariadb:
-            return f"QUOTE(CONVERT({value} USING binary))"
-        return f"CAST(QUOTE(CONVERT(CAST({value} AS BINARY) USING latin1)) AS BINARY)"  # it quotes text only (3854)
-    text = literal_expression(column, value)
-    return text if column.charset is None and column.data_type != "json" else f"CAST({text} AS BINARY)"
+            return f"QUOTE(CONVERT({value.sql} USING binary))"
+        return f"CAST(QUOTE(CONVERT(CAST({value.sql} AS BINARY) USING latin1)) AS BINARY)"  # it quotes text only (3854)
+    text = literal_expression(value.column, value.sql)
+    return text if value.is_ascii else f"CAST({text} AS BINARY)"
 
 
-def _bytes_of(carried: CarriedColumn, column: Column, value: str, form: LiteralForm, origin: ServerVersion) -> str:
-    """The bytes of a field's value."""
-    if form is LiteralForm.BYTES or _is_stored_as_sent(carried):
-        return f"CONVERT({value} USING binary)" if origin.is_mariadb else f"CAST({value} AS BINARY)"
-    text = text_expression(column, value)
-    return text if column.charset is None and column.data_type != "json" else f"CAST({text} AS BINARY)"
+def _frame(value: _Value, origin: ServerVersion) -> str:
+    """A field as a parameter of the protocol: 0, the length of its bytes and they themselves; or 1 for NULL."""
+    carried = value.carried
+    if value.is_plain:
+        content = f"CONVERT({value.sql} USING binary)" if origin.is_mariadb else f"CAST({value.sql} AS BINARY)"
+    else:
+        text = text_expression(value.column, value.sql)
+        content = text if value.is_ascii else f"CAST({text} AS BINARY)"
+    length = f"LENGTH({content})"
+    if carried.origin is not None and {carried.origin.data_type, carried.destination.data_type} <= INEXACT:
+        # Blanks before a number mean nothing, and printing it twice would cost more.
+        content, length = f"LPAD({content}, {_LONGEST_DOUBLE}, ' ')", str(_LONGEST_DOUBLE)
+    framed = f"CHAR(0, {_write_length(carried, length)}), {content}"
+    if carried.origin is None or carried.expression is not None or carried.origin.is_nullable:
+        return f"IFNULL(CONCAT({framed}), X'01')"
+    return framed
 
 
-def _is_stored_as_sent(carried: CarriedColumn) -> bool:
-    origin = carried.origin
-    if carried.expression is not None or origin is None:
-        return False
-    return is_text(origin) and origin.charset in _SENT_AS_STORED
+def _write_length(carried: CarriedColumn, length: str) -> str:
+    """The numbers of a length's bytes: up to 250 by one byte, else by a mark and the 2, 3 or 8 bytes that it announces.
+
+    A text has at least two, so that a column which is made longer while rows are read does not outgrow them. So has a number
+    that becomes something else: some are printed in 255 digits (``INT(255) ZEROFILL``).
+    """
+    column, longest = carried.origin, None
+    if column is not None and carried.expression is None:
+        if column.data_type in _SHORT and column.data_type == carried.destination.data_type:
+            return length
+        longest = _MOST_IN_TWO if column.data_type in _SHORT else column.character_length or column.octet_length
+    if longest and longest <= _MOST_IN_TWO:
+        return f"252, {length} & 255, {length} >> 8"
+    if longest and longest <= _MOST_IN_THREE:
+        return f"253, {length} & 255, {length} >> 8 & 255, {length} >> 16"
+    return f"254, {length} & 255, {length} >> 8 & 255, {length} >> 16 & 255, {length} >> 24, 0, 0, 0, 0"
