@@ -141,7 +141,7 @@ def writing(servers: dict[str, LocalServer], *, rate: float, threads: int, rows:
 
 def measure(options: argparse.Namespace) -> Report:
     """The whole benchmark."""
-    times = options.times or (3 if options.quick else 10)
+    times = options.times or (3 if options.quick else 50)
     rows = options.rows or (50_000 if options.quick else 200_000)
     with running_servers("source", "target") as (source, target):
         machine = describe_machine(source)
@@ -174,6 +174,7 @@ def measure(options: argparse.Namespace) -> Report:
             "writes_per_second_asked": options.rate, "writes_per_second": round(count / took),
             "threads": options.threads,
             "rows": rows, "median_steps_ms": describe_steps(figures["switches"]),
+            "longest_steps_ms": max(figures["switches"], key=lambda switch: float(switch["pause_ms"]))["steps_ms"],
         },
     )  # fmt: skip
 

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ TABLE = "orders"
 MISSING_PEER = 2
 FAILED = 4
 CHILD_SECONDS = 3600
+MEMORY = Path("/dev/shm")
 
 # Ten columns, as an order looks in a shop: numbers, money, an enum, texts with NULLs, two kinds of time.
 CREATE_TABLE = f"""CREATE TABLE {SCHEMA}.{TABLE} (
@@ -146,15 +147,21 @@ def _read_cpu_model() -> str:
 
 @contextlib.contextmanager
 def running_servers(
-    *names: str, flavour: Flavour = Flavour.MARIADB, **options: str
+    *names: str, flavour: Flavour = Flavour.MARIADB, in_memory: Container[str] = (), **options: str
 ) -> Iterator[list[LocalServer]]:
-    """Private servers in a temporary directory; all are gone afterwards."""
+    """Private servers in a temporary directory; all are gone afterwards. Those named ``in_memory`` keep their files in
+    memory where the machine has a place for such files, as if their disk were another machine's."""
     build = LocalServer.mariadb if flavour is Flavour.MARIADB else LocalServer.mysql
     with contextlib.ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dbmigrate-bench-")))
         say(f"starting {len(names)} servers")
         options = {"innodb_fast_shutdown": "2"} | options  # nobody needs the data files afterwards
-        yield [stack.enter_context(build(directory, name=name, options=options)) for name in names]
+        memory = directory
+        if MEMORY.is_dir():
+            memory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dbmigrate-bench-", dir=MEMORY)))
+        yield [
+            stack.enter_context(build(memory if name in in_memory else directory, name=name, options=options)) for name in names
+        ]
 
 
 def relax(*servers: LocalServer) -> None:

@@ -1,8 +1,9 @@
 """What a copy costs the application: the latency of its writes on the source without a copy, with one at the default
-throttle and with one at full speed, and whether the throttle on their latency holds the limit it is given.
+throttle and with one at full speed, and whether the throttle on their latency holds the limit it is given. Without a copy
+means before and after the one at the default throttle, because a disk is as fast as it likes to be within minutes.
 
-On a machine of two cores or more the source and its application get the first core, everything else the rest: a target
-is another machine. Single-row updates, every commit on disk, by clients in a process of their own.
+On a machine of two cores or more the source and its application get the first core, everything else the rest, and the
+target keeps its files in memory: a target is another machine, with a disk of its own. Single-row updates, every commit on disk, by clients in a process of their own.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import argparse
 import multiprocessing
 import threading
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
@@ -25,6 +28,7 @@ import pymysql
 
 from bench.arithmetic import Report, Spread, Target, percentile
 from bench.harness import (
+    MEMORY,
     SCHEMA,
     TABLE,
     build_parser,
@@ -54,25 +58,27 @@ def measure(options: argparse.Namespace) -> Report:
     """Alternating: without a copy, with one at the default throttle, at full speed, and within a stated limit."""
     rows = options.rows or (60_000 if options.quick else 250_000)
     repeats = options.repeats or (1 if options.quick else 5)
-    alone_seconds = 3.0 if options.quick else 10.0
+    alone_seconds = 3.0 if options.quick else 15.0
     latencies: dict[str, list[dict[str, float]]] = {"alone": [], "copy": [], "full speed": [], "limited": []}
     copy_seconds: dict[str, list[float]] = {"copy": [], "full speed": [], "limited": []}
     limit = 0.0
-    with running_servers("source", "target") as (source, target):
+    with running_servers("source", "target", in_memory=["target"]) as (source, target):
         machine = describe_machine(source)
         fill_shape(source, SHAPES["shop"], rows)
         is_pinned = _pin([source.pid], first=True) and _pin([target.pid], first=False)
         for _ in range(repeats):
-            alone = run_load(source, options.rate, rows, seconds=alone_seconds)
-            latencies["alone"].append(alone)
-            limit = limit or round(alone["p95"] * LIMIT_FACTOR, 2)
+            alone = [run_load(source, options.rate, rows, seconds=alone_seconds)]
+            limit = limit or round(alone[0].describe()["p95"] * LIMIT_FACTOR, 2)
             settings = {"copy": "", "full speed": "max_source_write_factor = 0", "limited": f"max_source_write_ms = {limit}"}
             for name, setting in settings.items():
                 config = write_config(source, target, more=f"[throttle]\n{setting}\n")
-                found, seconds = _copy_under_load(config, source, target, options.rate, rows)
-                latencies[name].append(found)
+                load, seconds = _copy_under_load(config, source, target, options.rate, rows)
+                alone += [run_load(source, options.rate, rows, seconds=alone_seconds)] if name == "copy" else []
+                latencies[name].append(load.describe())
                 copy_seconds[name].append(seconds)
-                say(f"{name}: p99 {found['p99']:.2f} ms, {seconds:.1f} s; alone {alone['p99']:.2f} ms; limit {limit} ms")
+                say(f"{name}: p99 {latencies[name][-1]['p99']:.2f} ms, {seconds:.1f} s; limit {limit} ms")
+            latencies["alone"].append(Load.joined(alone).describe())
+            say(f"alone: p99 {latencies['alone'][-1]['p99']:.2f} ms")
 
     def compare(name: str, quantile: str) -> Spread:
         return Spread.of([b[quantile] / a[quantile] for a, b in zip(latencies["alone"], latencies[name], strict=True)])
@@ -98,14 +104,39 @@ def measure(options: argparse.Namespace) -> Report:
         },
         details={
             "rows": rows, "writes_per_second_asked": options.rate, "stated_limit_ms": limit,
-            "source_has_a_core_of_its_own": is_pinned, "write_latency_ms": latencies,
+            "source_has_a_core_of_its_own": is_pinned, "source_has_a_disk_of_its_own": MEMORY.is_dir(), "write_latency_ms": latencies,
         },
     )  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Writes that were made within so many seconds: of each how many milliseconds it took, and for how many of them its
+    threads had no core."""
+
+    writes: list[tuple[float, float]]
+    seconds: float
+
+    @classmethod
+    def joined(cls, loads: Sequence[Load]) -> Load:
+        """Several as one."""
+        return cls([write for load in loads for write in load.writes], sum(load.seconds for load in loads))
+
+    def describe(self) -> dict[str, float]:
+        """Latencies in milliseconds, and the rate that was reached."""
+        slowest = sorted(self.writes)[-max(1, len(self.writes) // 50) :]
+        without_core = sum(waited for _, waited in slowest) / sum(took for took, _ in slowest)
+        timed = [took for took, _ in self.writes]
+        return {
+            "share_of_the_slowest_2_percent_without_a_core": round(without_core, 3),
+            "p50": round(percentile(timed, 0.5), 3), "p95": round(percentile(timed, 0.95), 3), "p99": round(percentile(timed, 0.99), 3),
+            "max": round(max(timed), 2), "writes_per_second": round(len(timed) / self.seconds),
+        }  # fmt: skip
+
+
 def _copy_under_load(
     config: Path, source: LocalServer, target: LocalServer, rate: float, rows: int
-) -> tuple[dict[str, float], float]:
+) -> tuple[Load, float]:
     mover = start_mover(config, source, target, "move", "copy")
     _pin([mover.pid], first=False)
     found = run_load(source, rate, rows, until=mover)
@@ -117,10 +148,8 @@ def _copy_under_load(
     return found, float(figures["phases"]["copy"])
 
 
-def run_load(
-    source: LocalServer, rate: float, rows: int, *, seconds: float = 0.0, until: Any = None
-) -> dict[str, float]:
-    """Write for so long, or until a process has ended; the latencies in milliseconds, and the rate that was reached."""
+def run_load(source: LocalServer, rate: float, rows: int, *, seconds: float = 0.0, until: Any = None) -> Load:
+    """Write for so long, or until a process has ended."""
     context = multiprocessing.get_context("spawn")
     stop, answers = context.Event(), context.Queue()
     where = {"host": source.host, "port": source.port, "user": source.user, "password": source.password}
@@ -134,14 +163,7 @@ def run_load(
     writers.join(30)
     if len(timed) < LEAST_SAMPLES:
         raise ValueError(f"only {len(timed)} writes: the copy is too short, take more --rows")
-    slowest = sorted(timed)[-max(1, len(timed) // 50) :]
-    without_core = sum(waited for _, waited in slowest) / sum(took for took, _ in slowest)
-    timed = [took for took, _ in timed]
-    return {
-        "share_of_the_slowest_2_percent_without_a_core": round(without_core, 3),
-        "p50": round(percentile(timed, 0.5), 3), "p95": round(percentile(timed, 0.95), 3), "p99": round(percentile(timed, 0.99), 3),
-        "max": round(max(timed), 2), "writes_per_second": round(len(timed) / took),
-    }  # fmt: skip
+    return Load(timed, took)
 
 
 def write_and_time(where: dict[str, Any], rate: float, rows: int, stop: Event, answers: Any) -> None:

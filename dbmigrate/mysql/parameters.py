@@ -13,7 +13,7 @@ from typing import Any, Self
 from pymysql.constants import COMMAND, FIELD_TYPE
 
 from dbmigrate.mysql.sessions import Session
-from dbmigrate.mysql.streamed_statements import StreamedStatement
+from dbmigrate.mysql.streamed_statements import Part, StreamedStatement
 
 _BULK_EXECUTE = 0xFA
 _SENDS_TYPES = (128).to_bytes(2, "little")
@@ -43,7 +43,7 @@ class RowParameters:
                 self._connection._read_packet()
         return self
 
-    def send(self, size: int, parts: Iterable[bytes | memoryview]) -> StreamedStatement:
+    def send(self, size: int, parts: Iterable[Part]) -> StreamedStatement:
         """Run it for the rows whose parameters are ``size`` bytes, as they come."""
         head = self._id + _SENDS_TYPES + self._types
         return StreamedStatement(

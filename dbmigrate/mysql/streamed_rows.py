@@ -8,12 +8,14 @@ was kept). Apart from ``sessions`` because it reads the protocol's packets itsel
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any, Final, NoReturn
 
 from pymysql.constants import COMMAND
 from pymysql.err import InternalError
 from pymysql.protocol import EOFPacketWrapper, MysqlPacket
 
+from dbmigrate.mysql.pipes import Pipe, PipedPart, can_splice
 from dbmigrate.mysql.sessions import Result, Session
 
 PART_BYTES = 256 * 1024
@@ -70,6 +72,33 @@ class StreamedRow:
                 self._fill(filled)
                 missing -= len(filled)
                 yield filled
+            self._end()
+
+    def piped_parts(self) -> Iterator[memoryview | PipedPart]:
+        """As ``parts``, and whatever can is left to the kernel. A part must have been passed on before the next is asked for.
+
+        Raises:
+            ConnectionLostError: as ``parts``.
+        """
+        sock = self._connection._sock
+        if self.size < PART_BYTES or not can_splice(sock):
+            yield from self.parts()
+            return
+        missing = self.size
+        with ExitStack() as stack:
+            pipe = stack.enter_context(Pipe())
+            stack.enter_context(self._session.asking(self._doing))
+            while missing:
+                if not self._left:
+                    self._begin_packet()
+                buffered = min(len(self._connection._rfile.peek()), self._left, missing)
+                yield memoryview(self._read(buffered))  # after which the buffer is empty, and the rest still in the socket
+                missing -= buffered
+                while rest := min(self._left, missing):
+                    part = pipe.fill(sock, rest)
+                    self._left -= len(part)
+                    missing -= len(part)
+                    yield part
             self._end()
 
     def _end(self) -> None:

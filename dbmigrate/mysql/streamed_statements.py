@@ -13,14 +13,18 @@ from typing import Any
 from pymysql.connections import MAX_PACKET_LEN, MySQLResult
 from pymysql.constants import COMMAND
 
+from dbmigrate.mysql.pipes import PipedPart, can_splice
 from dbmigrate.mysql.sessions import Result, Session, result_of
+
+Part = bytes | memoryview | PipedPart
 
 
 class StreamedStatement:
-    """A statement on its way, or another ``command`` that is answered as one. The session can be used again once ``finish`` returned; until then it counts as broken."""
+    """A statement on its way, or another ``command`` that is answered as one. The session can be used again once ``finish``
+    returned; until then it counts as broken."""
 
     def __init__(
-        self, session: Session, size: int, parts: Iterable[bytes | memoryview], *, doing: str, command: int = COMMAND.COM_QUERY
+        self, session: Session, size: int, parts: Iterable[Part], *, doing: str, command: int = COMMAND.COM_QUERY
     ) -> None:
         """Send a statement of ``size`` bytes as its parts come.
 
@@ -33,7 +37,10 @@ class StreamedStatement:
         with session.asking(doing):
             self._begin_packet()
             for part in chain((bytes([command]),), parts):
-                self._write(memoryview(part))
+                if isinstance(part, PipedPart):
+                    self._pass_on(part)
+                else:
+                    self._write(memoryview(part))
         session.is_broken = True
 
     def finish(self) -> Result:
@@ -54,9 +61,20 @@ class StreamedStatement:
             taken = part[: self._room]
             self._connection._write_bytes(taken)
             part = part[len(taken) :]
-            self._room -= len(taken)
-            if not self._room and self._is_full:
-                self._begin_packet()
+            self._count(len(taken))
+
+    def _pass_on(self, part: PipedPart) -> None:
+        sock = self._connection._sock
+        if not can_splice(sock):
+            while part:
+                self._write(memoryview(part.take(len(part))))
+        while part:
+            self._count(part.send(sock, self._room))
+
+    def _count(self, sent: int) -> None:
+        self._room -= sent
+        if not self._room and self._is_full:
+            self._begin_packet()
 
     def _begin_packet(self) -> None:
         """A full one is followed by another, if need be an empty one."""

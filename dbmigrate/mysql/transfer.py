@@ -27,7 +27,7 @@ from dbmigrate.mysql.statements import (
     build_replace_prefix,
 )
 from dbmigrate.mysql.streamed_rows import StreamedRow
-from dbmigrate.mysql.streamed_statements import StreamedStatement
+from dbmigrate.mysql.streamed_statements import Part, StreamedStatement
 
 _RECORDS = re.compile(r"Records: (\d+)")
 
@@ -49,9 +49,14 @@ class RowLiterals:
         """The text, as one part."""
         return (self.text,)
 
+    @property
+    def piped_parts(self) -> tuple[bytes]:
+        """The same: it is in our memory already."""
+        return (self.text,)
+
 
 class RowText(Protocol):
-    """Text of rows for ``load_rows``: how many, of how many bytes, and its parts, to be read once."""
+    """Text of rows for ``load_rows``: how many, of how many bytes, and its parts, to be read once, either way."""
 
     @property
     def count(self) -> int: ...
@@ -59,6 +64,8 @@ class RowText(Protocol):
     def size_bytes(self) -> int: ...
     @property
     def parts(self) -> Iterable[bytes | memoryview]: ...
+    @property
+    def piped_parts(self) -> Iterable[Part]: ...
 
 
 class ResultCutError(Exception):
@@ -101,6 +108,16 @@ class StreamedRows:
             ResultCutError: the server cut the result, which it says at its end.
         """
         yield from self._row.parts()
+        _require_whole(self._session, self._row.result, self.count, b"", self._doing)
+
+    @property
+    def piped_parts(self) -> Iterator[Part]:
+        """The text, of which as much as can be stays with the kernel.
+
+        Raises:
+            ResultCutError: as ``parts``.
+        """
+        yield from self._row.piped_parts()
         _require_whole(self._session, self._row.result, self.count, b"", self._doing)
 
 
@@ -191,7 +208,7 @@ def _replace(session: Session, route: Route, pieces: Iterable[RowText], plan: Lo
     prefix = plan.statement.encode()
 
     def send(piece: RowText) -> StreamedStatement:
-        return StreamedStatement(session, len(prefix) + piece.size_bytes, chain((prefix,), piece.parts), doing=doing)
+        return StreamedStatement(session, len(prefix) + piece.size_bytes, chain((prefix,), piece.piped_parts), doing=doing)
 
     with session.speaking_bytes():
         _send_each(session, route, pieces, send, doing)
@@ -200,7 +217,7 @@ def _replace(session: Session, route: Route, pieces: Iterable[RowText], plan: Lo
 def _execute(session: Session, route: Route, pieces: Iterable[RowText], plan: LoadPlan, doing: str) -> None:
     """By a prepared REPLACE that is executed once for each piece."""
     with RowParameters(session, plan.statement, plan.parameters, doing=doing) as prepared:
-        _send_each(session, route, pieces, lambda piece: prepared.send(piece.size_bytes, piece.parts), doing)
+        _send_each(session, route, pieces, lambda piece: prepared.send(piece.size_bytes, piece.piped_parts), doing)
 
 
 def _send_each(

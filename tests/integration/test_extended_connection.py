@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from certificates import create_certificate
 from databases import Database, endpoint_of
 from hiding_proxy import HidingProxy
 
@@ -26,22 +23,6 @@ def execute_rows(session: Session) -> None:
     with RowParameters(session, "REPLACE INTO test.kept VALUES (?)", 1, doing="trying") as prepared:
         prepared.send(10, [b"\0\3one", b"\1\0\2", b"zw"]).finish()
     assert session.execute("SELECT v FROM test.kept").rows == ((b"one",), (None,), (b"zw",))
-
-
-def create_certificate(folder: Path) -> dict[str, str]:
-    """Options of a server that has one."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "server")])
-    today = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(1)
-        .not_valid_before(today - datetime.timedelta(1)).not_valid_after(today + datetime.timedelta(1)).sign(key, hashes.SHA256())
-    )  # fmt: skip
-    encoding = serialization.Encoding.PEM
-    secret = key.private_bytes(encoding, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption())
-    (folder / "cert.pem").write_bytes(certificate.public_bytes(encoding))
-    (folder / "key.pem").write_bytes(secret)
-    return {"ssl_cert": str(folder / "cert.pem"), "ssl_key": str(folder / "key.pem")}
 
 
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])

@@ -11,6 +11,7 @@ from databases import Pair
 
 from dbmigrate.domain.errors import DbmigrateError
 from dbmigrate.mysql.faults import ConnectionLostError
+from dbmigrate.mysql.pipes import PipedPart
 from dbmigrate.mysql.sessions import Session
 from dbmigrate.mysql.streamed_rows import StreamedRow
 
@@ -29,9 +30,15 @@ def session(flavour_pair: Pair) -> Iterator[Session]:
     server.execute(f"SET GLOBAL max_allowed_packet = {before}")
 
 
-def read(session: Session, sql: str) -> tuple[bytes | None, bytes | None]:
+def take(part: memoryview | PipedPart) -> bytes:
+    if isinstance(part, memoryview):
+        return bytes(part)
+    return b"".join(iter(lambda: part.take(100_000), b""))
+
+
+def read(session: Session, sql: str, *, piped: bool = False) -> tuple[bytes | None, bytes | None]:
     row = StreamedRow(session, sql, doing="reading")
-    text = b"".join(bytes(part) for part in row.parts())
+    text = b"".join(map(take, row.piped_parts() if piped else row.parts()))
     assert len(text) == row.size
     return row.first, None if row.is_null else text
 
@@ -40,15 +47,16 @@ AT_AN_EDGE = (0, 1, 250, 251, 252, 255, 256, 65_535, 65_536, 49_151, 49_152, 49_
 PACKETS_END = (0xFFFFFF - 7, 0xFFFFFF - 6, 0xFFFFFF - 5, 0xFFFFFF, 2 * 0xFFFFFF - 6, 2 * 0xFFFFFF + 5)
 
 
+@pytest.mark.parametrize("piped", [False, True], ids=["copied", "piped"])
 @pytest.mark.parametrize("size", [*AT_AN_EDGE, *PACKETS_END])
-def test_values_of_every_length_are_those_of_an_ordinary_read(session: Session, size: int) -> None:
+def test_values_of_every_length_are_those_of_an_ordinary_read(session: Session, size: int, piped: bool) -> None:
     sql = f"SELECT 7, LEFT(REPEAT('0123456789abcdef-', {size // 17 + 1}), {size})"
-    assert read(session, sql) == session.execute(sql).rows[0]
+    assert read(session, sql, piped=piped) == session.execute(sql).rows[0]
     assert session.fetch_value("SELECT 5") == b"5"
 
 
 def test_nulls_and_warnings(session: Session) -> None:
-    assert read(session, "SELECT NULL, NULL") == (None, None)
+    assert read(session, "SELECT NULL, NULL") == read(session, "SELECT NULL, NULL", piped=True) == (None, None)
     row = StreamedRow(session, "SELECT 1, CONCAT('x', CAST('1b' AS SIGNED))", doing="reading")
     assert [bytes(part) for part in row.parts()] == [b"x1"]
     assert len(session.read_warnings(row.result)) == 1
