@@ -63,9 +63,9 @@ def measure_workers(options: argparse.Namespace) -> tuple[list[dict[str, Any]], 
 
 
 def measure_sizes(options: argparse.Namespace) -> tuple[list[dict[str, Any]], str]:
-    """One table that grows."""
+    """One table that grows, on servers whose pools hold it: past them a disk decides."""
     points = []
-    with running_servers("source", "target") as (source, target):
+    with running_servers("source", "target", **ROOMY) as (source, target):
         for rows in QUICK_SIZES if options.quick else SIZES:
             fill_shape(source, SHAPES["shop"], rows)
             point = _move(source, target, rows, workers=2, rows=rows, repeats=options.repeats)

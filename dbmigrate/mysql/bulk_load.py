@@ -2,8 +2,8 @@
 
 Parsing literals is half of what an INSERT of many rows costs a server (measured: 240,000 rows of ten columns, CPU of
 the target, 1.25 s by INSERT and 0.70 s so on MariaDB 10.11). The text of a row is almost the literal one,
-``('it\\'s',NULL,'5')``: fields are quoted as QUOTE does it, the bare word NULL is NULL, and a row ends with ``),``, which
-no field holds outside its quotes.
+``('it\\'s',NULL,5)``: fields are quoted as QUOTE does it, or not at all where they are numbers and times, the bare word NULL is
+NULL, and a row ends with ``),``, which no field holds outside its quotes.
 
 LOAD DATA looks at each byte by itself, though, which costs more than parsing where fields are long: there the same text
 is the list of values of a REPLACE in a session that speaks bytes (record 21 of the decisions).
@@ -103,7 +103,7 @@ def plan_load(route: Route, *, origin: ServerVersion, destination: ServerVersion
     The text is bytes (``CHARACTER SET binary``): servers quote them in half of the time, and binary values need no
     hexadecimal. What would take bytes for something else goes through a variable that makes text or a number of them.
     """
-    fields = _plan_fields(route, _quote, origin=origin, destination=destination)
+    fields = _plan_fields(route, _enclose, origin=origin, destination=destination)
     if fields is None:
         return None
     targets, settings = [], []
@@ -168,6 +168,11 @@ class _Value:
     def is_ascii(self) -> bool:
         return self.column.charset is None and self.column.data_type != "json"
 
+    @property
+    def may_be_null(self) -> bool:
+        origin = self.carried.origin
+        return origin is None or self.carried.expression is not None or origin.is_nullable
+
 
 def _plan_fields(
     route: Route, write: Callable[[_Value, ServerVersion], str], *, origin: ServerVersion, destination: ServerVersion
@@ -194,6 +199,14 @@ def _find_conversion(column: Column, form: LiteralForm, version: ServerVersion) 
     return None if column.charset is None or column.charset in _SENT_AS_STORED else "CONVERT({} USING utf8mb4)"
 
 
+def _enclose(value: _Value, origin: ServerVersion) -> str:
+    """A field's text for a load: as it is where none of its characters means anything to one, else quoted."""
+    if value.column.data_type not in _SHORT or value.form is not LiteralForm.QUOTED:
+        return _quote(value, origin)
+    text = text_expression(value.column, value.sql)
+    return f"IFNULL({text}, 'NULL')" if value.may_be_null else text
+
+
 def _quote(value: _Value, origin: ServerVersion) -> str:
     """A field's text, as bytes wherever it may hold others than ASCII: one part in a collation would make servers
     convert the whole row to it."""
@@ -218,9 +231,7 @@ def _frame(value: _Value, origin: ServerVersion) -> str:
         # Blanks before a number mean nothing, and printing it twice would cost more.
         content, length = f"LPAD({content}, {_LONGEST_DOUBLE}, ' ')", str(_LONGEST_DOUBLE)
     framed = f"CHAR(0, {_write_length(carried, length)}), {content}"
-    if carried.origin is None or carried.expression is not None or carried.origin.is_nullable:
-        return f"IFNULL(CONCAT({framed}), X'01')"
-    return framed
+    return f"IFNULL(CONCAT({framed}), X'01')" if value.may_be_null else framed
 
 
 def _write_length(carried: CarriedColumn, length: str) -> str:

@@ -25,7 +25,7 @@ MOST_GAP_SECONDS = 30.0
 FALL = 4.0
 FIRST_RISE = 4.0
 RISE = 2 ** (1 / 10)
-"""Growth where writes were quick, after the first time that they were not."""
+"""Growth where writes were quick, after the first judgement that they were not, and at a chunk too short for one."""
 LEAST_LIMIT_SECONDS = 0.001
 """Writes may take as long as this in any case."""
 CALIBRATING_WRITES = 20
@@ -33,10 +33,11 @@ KEPT_WRITES = 40
 WRITING_SECONDS = 2.0
 """An application counts as writing for so long after a change of its own."""
 WRITES_A_CHUNK = 8
-JUDGED_WRITES = 8
-"""A judgement needs so many. Five were too few: on a source with one core a third of the writes are slow, so four chunks in
-ten looked like those of a source with cores to spare (and a table of 250,000 rows was read within 8 s)."""
-TOO_MANY_SLOW, FEW_SLOW = 1 / 3, 1 / 10
+JUDGED_WRITES = 16
+"""A judgement needs so many. Five were too few: on a source with one core a fifth to a third of the writes are slow, so four
+chunks in ten looked like those of a source with cores to spare (and a table of 250,000 rows was read within 8 s); with eight
+it was read within 40 to 100 s, and writes were the slower, the faster it was."""
+TOO_MANY_SLOW, FEW_SLOW = 1 / 4, 1 / 16
 """Of the writes judged; between the two nothing changes."""
 BETWEEN_WRITES_SECONDS = 0.005
 BETWEEN_PROBES_SECONDS = 0.1
