@@ -43,7 +43,9 @@ _SENT_AS_STORED = frozenset({"utf8mb4", "utf8mb3", "utf8", "binary"})
 _MOST_IN_TWO, _MOST_IN_THREE = 0xFFFF // 4, 0xFFFFFF // 4
 """Characters, of four bytes at most, whose length fits two and three bytes."""
 _LONGEST_DOUBLE = 32
-_SHORT = EXACT_NUMBERS | INEXACT | TEMPORALS | {"bit", "year", "uuid", "inet4", "inet6"}
+_BARE_IN_LOADS = EXACT_NUMBERS | INEXACT | TEMPORALS
+"""MariaDB's other short types are not: it would make one of them of the word NULL beside their value."""
+_SHORT = _BARE_IN_LOADS | {"bit", "year", "uuid", "inet4", "inet6"}
 _NEVER_BYTES = frozenset({"uuid", "inet4", "inet6"})
 """MariaDB would take the bytes for the value's own 16 or 4."""
 
@@ -201,7 +203,7 @@ def _find_conversion(column: Column, form: LiteralForm, version: ServerVersion) 
 
 def _enclose(value: _Value, origin: ServerVersion) -> str:
     """A field's text for a load: as it is where none of its characters means anything to one, else quoted."""
-    if value.column.data_type not in _SHORT or value.form is not LiteralForm.QUOTED:
+    if value.column.data_type not in _BARE_IN_LOADS:
         return _quote(value, origin)
     text = text_expression(value.column, value.sql)
     return f"IFNULL({text}, 'NULL')" if value.may_be_null else text
