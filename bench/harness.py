@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -147,7 +147,7 @@ def _read_cpu_model() -> str:
 
 @contextlib.contextmanager
 def running_servers(
-    *names: str, flavour: Flavour = Flavour.MARIADB, in_memory: Container[str] = (), **options: str
+    *names: str, flavour: Flavour = Flavour.MARIADB, in_memory: Sequence[str] = (), **options: str
 ) -> Iterator[list[LocalServer]]:
     """Private servers in a temporary directory; all are gone afterwards. Those named ``in_memory`` keep their files in
     memory where the machine has a place for such files, as if their disk were another machine's."""
@@ -157,7 +157,7 @@ def running_servers(
         say(f"starting {len(names)} servers")
         options = {"innodb_fast_shutdown": "2"} | options  # nobody needs the data files afterwards
         memory = directory
-        if MEMORY.is_dir():
+        if in_memory and MEMORY.is_dir():
             memory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dbmigrate-bench-", dir=MEMORY)))
         yield [
             stack.enter_context(build(memory if name in in_memory else directory, name=name, options=options)) for name in names

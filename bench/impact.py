@@ -3,7 +3,8 @@ throttle and with one at full speed, and whether the throttle on their latency h
 means before and after the one at the default throttle, because a disk is as fast as it likes to be within minutes.
 
 On a machine of two cores or more the source and its application get the first core, everything else the rest, and the
-target keeps its files in memory: a target is another machine, with a disk of its own. Single-row updates, every commit on disk, by clients in a process of their own.
+target keeps its files in memory: a target is another machine, with a disk of its own. Single-row updates, every commit on
+disk, by clients in a process of their own.
 """
 
 from __future__ import annotations
