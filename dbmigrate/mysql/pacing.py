@@ -19,8 +19,11 @@ from dataclasses import dataclass, field
 
 log = logging.getLogger(__name__)
 
-LEAST_SHARE = 1 / 128
-"""Where it begins, as nothing is known then. The copy never stops altogether: it would not be seen that it may go on."""
+FIRST_SHARE = 1 / 64
+"""Where it begins, as nothing is known then: one judgement later a source without room is left alone, after three one with
+room is read at full speed."""
+LEAST_SHARE = 1 / 256
+"""The copy never stops altogether: it would not be seen that it may go on."""
 MOST_GAP_SECONDS = 30.0
 FALL = 4.0
 FIRST_RISE = 4.0
@@ -77,7 +80,7 @@ class Pacer:
         self.read_changes: Callable[[], int] = lambda: 0
         self._lock = threading.Lock()
         self._quiet: deque[float] = deque(maxlen=KEPT_WRITES)
-        self._share, self._was_slow = LEAST_SHARE, False
+        self._share, self._was_slow = FIRST_SHARE, False
         self._slowest = 0.0
         self._judged: list[float] = []
         self._own = threading.local()
@@ -98,7 +101,7 @@ class Pacer:
             if not self._is_writing() or self._share >= 1.0 or not self._was_slow:
                 return ""
             return (
-                f"chunks are read {self._share:.0%} of the time: a write on the source took {1000 * self._slowest:.1f} ms "
+                f"chunks are read {self._share:.1%} of the time: a write on the source took {1000 * self._slowest:.1f} ms "
                 f"meanwhile, limit {1000 * self._find_limit():.1f} ms"
             )
 

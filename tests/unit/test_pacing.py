@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from dbmigrate.domain.errors import TransientError
-from dbmigrate.mysql.pacing import LEAST_SHARE, MOST_GAP_SECONDS, Pacer
+from dbmigrate.mysql.pacing import FIRST_SHARE, LEAST_SHARE, MOST_GAP_SECONDS, Pacer
 
 
 @dataclass
@@ -72,7 +72,7 @@ def test_nothing_is_measured_and_nothing_waits_while_nobody_writes() -> None:
 def test_a_source_with_room_to_spare_is_soon_read_at_full_speed() -> None:
     source = Source()
     gaps = source.run_chunks(12)
-    assert gaps[3] == pytest.approx(source.read_seconds / (4 * LEAST_SHARE))
+    assert gaps[3] == pytest.approx(source.read_seconds / (4 * FIRST_SHARE))
     assert gaps[-1] == 0.0
     assert source.pacer.reason == ""
 
@@ -83,7 +83,7 @@ def test_a_source_without_is_read_in_rare_moments_and_says_why() -> None:
     assert gaps[-1] == pytest.approx(source.read_seconds / LEAST_SHARE)
     source.look()
     assert source.pacer.share == LEAST_SHARE
-    assert source.pacer.reason == "chunks are read 1% of the time: a write on the source took 6.0 ms meanwhile, limit 1.8 ms"
+    assert source.pacer.reason == "chunks are read 0.4% of the time: a write on the source took 6.0 ms meanwhile, limit 1.8 ms"
 
 
 @pytest.mark.parametrize(("slow_one_in", "is_held"), [(2, True), (6, True), (16, False)])
@@ -91,31 +91,31 @@ def test_one_quick_chunk_of_a_source_without_room_proves_nothing(slow_one_in: in
     source = Source(reading_ms=6, slow_one_in=slow_one_in)
     source.run_chunks(20)
     source.look()
-    assert (source.pacer.share == LEAST_SHARE) is is_held
+    assert (source.pacer.share <= FIRST_SHARE) is is_held
 
 
 def test_writes_of_several_short_chunks_are_judged_together() -> None:
     source = Source(read_seconds=0.02)
     source.run_chunks(4)
     source.look()
-    assert source.pacer.share == LEAST_SHARE
+    assert source.pacer.share == FIRST_SHARE
     source.run_chunks(3)
     source.look()
-    assert source.pacer.share > LEAST_SHARE
+    assert source.pacer.share > FIRST_SHARE
 
 
 def test_chunks_move_together_again_when_there_is_room_and_never_further_apart_than_half_a_minute() -> None:
     source = Source(reading_ms=6, read_seconds=5.0)
     assert source.run_chunks(20)[-1] == MOST_GAP_SECONDS
     source.reading_ms, source.read_seconds = 0.6, 0.1
-    assert source.run_chunks(180)[-1] == 0.0
+    assert source.run_chunks(200)[-1] == 0.0
 
 
 def test_what_becomes_slow_without_a_copy_is_not_blamed_on_it() -> None:
     source = Source(reading_ms=6)
     source.run_chunks(10)
     source.quiet_ms = 6
-    source.run_chunks(240)
+    source.run_chunks(280)
     source.look()
     assert source.pacer.share == 1.0
 
@@ -131,7 +131,7 @@ def test_a_write_after_the_chunk_was_read_says_nothing_about_reading() -> None:
     source = Source(reading_ms=6, read_seconds=0.004)
     source.run_chunks(3)
     source.look()
-    assert LEAST_SHARE < source.pacer.share < 2 * LEAST_SHARE
+    assert FIRST_SHARE < source.pacer.share < 2 * FIRST_SHARE
 
 
 def test_an_application_that_stopped_writing_is_not_waited_for() -> None:
