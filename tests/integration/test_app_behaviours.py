@@ -57,12 +57,14 @@ def plainly(theatre: Theatre, scenario: Any, *, is_async: bool) -> Outcome:
     return theatre.plain_results[key]
 
 
-def build_cases(scenarios: list[Any]) -> Iterator[Any]:
+def build_cases(scenarios: list[Any]) -> list[Any]:
     """Every scenario in every situation; those that say little beyond the others' wait for the slow tests."""
+    cases = []
     for scenario, is_async, situation in itertools.product(scenarios, (False, True), Situation):
         is_slow = is_async and situation in (Situation.OWNER_SOURCE, Situation.OWNER_TARGET)
         name = f"{scenario.__name__}-{'async' if is_async else 'sync'}-{situation.value}"
-        yield pytest.param(scenario, is_async, situation, id=name, marks=[pytest.mark.slow] if is_slow else [])
+        cases.append(pytest.param(scenario, is_async, situation, id=name, marks=[pytest.mark.slow] if is_slow else []))
+    return cases
 
 
 def require_same(ours: Outcome, plain: Outcome, situation: Situation) -> None:

@@ -83,7 +83,10 @@ def test_a_source_without_is_read_in_rare_moments_and_says_why() -> None:
     assert gaps[-1] == pytest.approx(source.read_seconds / LEAST_SHARE)
     source.look()
     assert source.pacer.share == LEAST_SHARE
-    assert source.pacer.reason == "chunks are read 0.4% of the time: a write on the source took 6.0 ms meanwhile, limit 1.8 ms"
+    assert (
+        source.pacer.reason
+        == "chunks are read 0.4% of the time: a write on the source took 6.0 ms meanwhile, limit 1.8 ms"
+    )
 
 
 @pytest.mark.parametrize(("slow_one_in", "is_held"), [(2, True), (6, True), (16, False)])
