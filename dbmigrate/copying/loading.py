@@ -6,7 +6,14 @@ from __future__ import annotations
 from dbmigrate.domain.flavours import ServerVersion
 from dbmigrate.domain.routes import Route
 from dbmigrate.domain.schema import Table
-from dbmigrate.mysql.bulk_load import LoadPlan, LoadSettings, plan_load, plan_parameters, plan_placeholders, plan_replace
+from dbmigrate.mysql.bulk_load import (
+    LoadPlan,
+    LoadSettings,
+    plan_load,
+    plan_parameters,
+    plan_placeholders,
+    plan_replace,
+)
 
 MOST_WAITING_WORKERS = 2
 """Loads that wait for each other still beat INSERTs side by side with so many workers, as reading takes half of the

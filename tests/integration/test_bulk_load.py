@@ -20,7 +20,15 @@ from dbmigrate.domain.errors import DbmigrateError, FatalError
 from dbmigrate.domain.flavours import Flavour
 from dbmigrate.domain.routes import CarriedColumn, Route
 from dbmigrate.domain.schema import Table, TableName
-from dbmigrate.mysql.bulk_load import LoadPlan, LoadSettings, Way, plan_load, plan_parameters, plan_placeholders, plan_replace
+from dbmigrate.mysql.bulk_load import (
+    LoadPlan,
+    LoadSettings,
+    Way,
+    plan_load,
+    plan_parameters,
+    plan_placeholders,
+    plan_replace,
+)
 from dbmigrate.mysql.faults import ConnectionLostError
 from dbmigrate.mysql.introspection import read_server_version, read_table
 from dbmigrate.mysql.statements import KeyRange

@@ -11,7 +11,15 @@ from dbmigrate.copying import copier
 from dbmigrate.domain.flavours import ServerVersion
 from dbmigrate.domain.routes import Route
 from dbmigrate.mysql import transfer
-from dbmigrate.mysql.bulk_load import LoadPlan, LoadSettings, Way, plan_load, plan_parameters, plan_placeholders, plan_replace
+from dbmigrate.mysql.bulk_load import (
+    LoadPlan,
+    LoadSettings,
+    Way,
+    plan_load,
+    plan_parameters,
+    plan_placeholders,
+    plan_replace,
+)
 from dbmigrate.streaming import flusher
 
 PLANNINGS = {
