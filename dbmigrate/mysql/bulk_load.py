@@ -158,13 +158,16 @@ def plan_placeholders(route: Route, *, origin: ServerVersion, destination: Serve
     fields = _plan_fields(route, _frame_marked, origin=origin, destination=destination)
     if fields is None:
         return None
-    marks = []
-    for field in fields:
-        mark = (field.made_of or "{}").format("?")
-        marks.append(f"ELT(?, {mark})" if field.may_be_null else mark)
     row = f"CONCAT({', '.join(field.text for field in fields)})"
     parameters = sum(1 + field.may_be_null for field in fields)
-    return LoadPlan(row, build_replace_prefix(route).decode(), Way.PLACEHOLDERS, "", parameters, f"({', '.join(marks)})")
+    return LoadPlan(row, build_replace_prefix(route).decode(), Way.PLACEHOLDERS, "", parameters, f"({', '.join(map(_mark, fields))})")
+
+
+def _mark(field: _Field) -> str:
+    """What stands for a field in the statement: ELT gives bytes as they are, and would make a string of a number."""
+    if not field.may_be_null:
+        return (field.made_of or "{}").format("?")
+    return f"IF(?, {field.made_of.format('?')}, NULL)" if field.made_of else "ELT(?, ?)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,8 +225,8 @@ def _plan_fields(
 
 def _find_conversion(column: Column, form: LiteralForm, version: ServerVersion) -> str | None:
     """What makes a value of a field's bytes; None where the column does it."""
-    if form is LiteralForm.BARE:  # digits as a string would mean something else
-        return "CAST({} AS UNSIGNED)"
+    if form is LiteralForm.BARE:  # digits as a string would mean something else; as bytes MySQL takes no more than 2^63 - 1
+        return "CAST(CONVERT({} USING utf8mb4) AS UNSIGNED)"
     if column.data_type in _NEVER_BYTES or (column.data_type == "json" and not version.is_mariadb):
         return "CONVERT({} USING utf8mb4)"
     return None if column.charset is None or column.charset in _SENT_AS_STORED else "CONVERT({} USING utf8mb4)"

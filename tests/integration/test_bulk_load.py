@@ -315,7 +315,7 @@ def test_a_statement_of_about_one_packet_arrives_whole(
     destination.session.close()
 
 
-@pytest.mark.parametrize(("pair", "planning"), WAYS)
+@pytest.mark.parametrize(("pair", "planning"), [case for case in WAYS if "replace" not in str(case.id)])
 @pytest.mark.parametrize("length", [60, 300, 70_000, 17_000_000])
 def test_fields_of_any_length_arrive(sides: tuple[Side, Side], length: int) -> None:
     """Beside each other, as one is taken for the next where a length is wrong."""
@@ -332,7 +332,8 @@ def test_fields_of_any_length_arrive(sides: tuple[Side, Side], length: int) -> N
         for lower, upper in ((None, b"1"), (b"1", None)):
             rows = StreamedRows(origin.session, route, KeyRange(lower, upper), found)
             load_rows(destination.session, route, [rows], found, max_packet_bytes=1 << 30)
-    asked = "SELECT id, LENGTH(b), MD5(b), LENGTH(c), MD5(c), LENGTH(j), MD5(j), LENGTH(d), MD5(d) FROM t ORDER BY id"
+    hashed = ", ".join(f"LENGTH({name}), SHA2({name}, 256)" for name in "bcjd")
+    asked = f"SELECT id, {hashed} FROM t ORDER BY id"
     assert destination.database.execute(asked) == origin.database.execute(asked)
 
 
@@ -355,8 +356,8 @@ def test_more_rows_than_a_statement_can_name_are_asked_for_again_in_less(sides: 
 
     with pytest.raises(ResultCutError):
         move(most + 1)
-    destination.session.close()
-    destination.session = open_data_session(destination.database)
+    origin.session.close()
+    origin.session = open_data_session(origin.database)
     move(most)
     asked = f"SELECT COUNT(*), SUM(v), SUM(v IS NULL) FROM t WHERE id <= {most}"
     assert destination.database.execute(asked) == origin.database.execute(asked)
