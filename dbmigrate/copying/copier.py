@@ -176,6 +176,8 @@ class Copier:
         wanted, piece_rows = sizer.rows, sizer.find_fitting(piece_bytes)
         if self._throttle.spaces_chunks:  # read seldom, then quickly
             wanted = piece_rows = min(wanted, sizer.find_fitting(MOST_AT_ONCE_BYTES))
+        if plan is not None and plan.most_rows:
+            piece_rows = min(piece_rows, plan.most_rows)
         task = ChunkTask(self._routes[stripe.table], stripe, wanted, piece_rows, plan)
         with self._in_flight.running(stripe.table):
             try:

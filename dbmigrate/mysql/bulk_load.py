@@ -43,6 +43,8 @@ _SENT_AS_STORED = frozenset({"utf8mb4", "utf8mb3", "utf8", "binary"})
 _MOST_IN_TWO, _MOST_IN_THREE = 0xFFFF // 4, 0xFFFFFF // 4
 """Characters, of four bytes at most, whose length fits two and three bytes."""
 _LONGEST_DOUBLE = 32
+_MOST_PLACEHOLDERS = 65_535
+"""Of a prepared statement: they are counted in two bytes."""
 _BARE_IN_LOADS = EXACT_NUMBERS | INEXACT | TEMPORALS
 """MariaDB's other short types are not: it would make one of them of the word NULL beside their value."""
 _SHORT = _BARE_IN_LOADS | {"bit", "year", "uuid", "inet4", "inet6"}
@@ -79,6 +81,7 @@ class Way(Enum):
     """How a server takes the text of rows."""
 
     PARAMETERS = "parameters"
+    PLACEHOLDERS = "placeholders"
     LOAD_DATA = "LOAD DATA"
     REPLACE = "REPLACE"
 
@@ -89,7 +92,7 @@ class LoadPlan:
 
     ``row`` is SQL over the origin that yields one row's text, ``separator`` stands between two of them. ``statement``
     replaces rows that are in the way: a load reads such texts, each ended by ``),``; a REPLACE is followed by them; they are
-    the parameters of a prepared one, of which a row has ``parameters``.
+    the parameters of a prepared one, of which a row has ``parameters``, and where that names every row, ``marks`` stand for one.
     """
 
     row: str
@@ -97,6 +100,12 @@ class LoadPlan:
     way: Way = Way.LOAD_DATA
     separator: str = ","
     parameters: int = 0
+    marks: str = ""
+
+    @property
+    def most_rows(self) -> int | None:
+        """A piece may have so many, None where it may have any number."""
+        return _MOST_PLACEHOLDERS // self.parameters if self.way is Way.PLACEHOLDERS else None
 
 
 def plan_load(route: Route, *, origin: ServerVersion, destination: ServerVersion) -> LoadPlan | None:
@@ -140,6 +149,27 @@ def plan_parameters(route: Route, *, origin: ServerVersion, destination: ServerV
     return LoadPlan(row, f"{build_replace_prefix(route).decode()}({marks})", Way.PARAMETERS, "", len(fields))
 
 
+def plan_placeholders(route: Route, *, origin: ServerVersion, destination: ServerVersion) -> LoadPlan | None:
+    """Like ``plan_load``, by a prepared REPLACE with a placeholder for every value of all rows, which any server takes.
+
+    Whether a value is NULL would have to be known before the first of them is sent, so a column that may hold NULL has another
+    placeholder in front that says so.
+    """
+    fields = _plan_fields(route, _frame_marked, origin=origin, destination=destination)
+    if fields is None:
+        return None
+    row = f"CONCAT({', '.join(field.text for field in fields)})"
+    parameters = sum(1 + field.may_be_null for field in fields)
+    return LoadPlan(row, build_replace_prefix(route).decode(), Way.PLACEHOLDERS, "", parameters, f"({', '.join(map(_mark, fields))})")
+
+
+def _mark(field: _Field) -> str:
+    """What stands for a field in the statement: ELT gives bytes as they are, and would make a string of a number."""
+    if not field.may_be_null:
+        return (field.made_of or "{}").format("?")
+    return f"IF(?, {field.made_of.format('?')}, NULL)" if field.made_of else "ELT(?, ?)"
+
+
 @dataclass(frozen=True, slots=True)
 class _Field:
     """A destination's column, SQL over the origin that gives its text, and what must be made of that text, if anything."""
@@ -147,6 +177,7 @@ class _Field:
     name: str
     text: str
     made_of: str | None
+    may_be_null: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +217,7 @@ def _plan_fields(
     return [
         _Field(
             value.carried.destination.name, write(value, origin),
-            _find_conversion(value.carried.destination, value.form, destination),
+            _find_conversion(value.carried.destination, value.form, destination), value.may_be_null,
         )
         for value in values
     ]  # fmt: skip
@@ -194,8 +225,8 @@ def _plan_fields(
 
 def _find_conversion(column: Column, form: LiteralForm, version: ServerVersion) -> str | None:
     """What makes a value of a field's bytes; None where the column does it."""
-    if form is LiteralForm.BARE:  # digits as a string would mean something else
-        return "CAST({} AS UNSIGNED)"
+    if form is LiteralForm.BARE:  # digits as a string would mean something else; as bytes MySQL takes no more than 2^63 - 1
+        return "CAST(CONVERT({} USING utf8mb4) AS UNSIGNED)"
     if column.data_type in _NEVER_BYTES or (column.data_type == "json" and not version.is_mariadb):
         return "CONVERT({} USING utf8mb4)"
     return None if column.charset is None or column.charset in _SENT_AS_STORED else "CONVERT({} USING utf8mb4)"
@@ -221,19 +252,37 @@ def _quote(value: _Value, origin: ServerVersion) -> str:
 
 
 def _frame(value: _Value, origin: ServerVersion) -> str:
-    """A field as a parameter of the protocol: 0, the length of its bytes and they themselves; or 1 for NULL."""
+    """A field as a parameter of many rows' at once: 0, the length of its bytes and they themselves; or 1 for NULL."""
+    length, content = _measure(value, origin)
+    framed = f"CHAR(0, {length}), {content}"
+    return f"IFNULL(CONCAT({framed}), X'01')" if value.may_be_null else framed
+
+
+def _frame_marked(value: _Value, origin: ServerVersion) -> str:
+    """A field as a placeholder's value, the length of its bytes and they themselves. If it may be NULL, after another one, of
+    one byte: the digit 1, or the digit 0 and nothing in the second."""
+    length, content = _measure(value, origin)
+    if value.may_be_null:
+        return f"IFNULL(CONCAT(CHAR(1, 49, {length}), {content}), X'013000')"
+    return f"CHAR({length}), {content}"
+
+
+def _measure(value: _Value, origin: ServerVersion) -> tuple[str, str]:
+    """The numbers of the bytes that say how long a field is, as CHAR takes them, and SQL of what follows them."""
     carried = value.carried
     if value.is_plain:
         content = f"CONVERT({value.sql} USING binary)" if origin.is_mariadb else f"CAST({value.sql} AS BINARY)"
+        length = f"LENGTH({value.sql})"
     else:
         text = text_expression(value.column, value.sql)
         content = text if value.is_ascii else f"CAST({text} AS BINARY)"
-    length = f"LENGTH({content})"
+        length = f"LENGTH({text})"
     if carried.origin is not None and {carried.origin.data_type, carried.destination.data_type} <= INEXACT:
         # Blanks before a number mean nothing, and printing it twice would cost more.
         content, length = f"LPAD({content}, {_LONGEST_DOUBLE}, ' ')", str(_LONGEST_DOUBLE)
-    framed = f"CHAR(0, {_write_length(carried, length)}), {content}"
-    return f"IFNULL(CONCAT({framed}), X'01')" if value.may_be_null else framed
+    if value.column.data_type == "json" and not origin.is_mariadb:  # which prints it wherever it is named
+        return "254", f"REVERSE(UNHEX(LPAD(HEX({length}), 16, '0'))), {content}"
+    return _write_length(carried, length), content
 
 
 def _write_length(carried: CarriedColumn, length: str) -> str:

@@ -36,10 +36,10 @@ KEPT_WRITES = 40
 WRITING_SECONDS = 2.0
 """An application counts as writing for so long after a change of its own."""
 WRITES_A_CHUNK = 8
-JUDGED_WRITES = 16
-"""A judgement needs so many. Five were too few: on a source with one core a fifth to a third of the writes are slow, so four
-chunks in ten looked like those of a source with cores to spare (and a table of 250,000 rows was read within 8 s); with eight
-it was read within 40 to 100 s, and writes were the slower, the faster it was."""
+JUDGED_WRITES = 24
+"""A judgement needs so many. On a source with one core a fifth to a half of the writes are slow beside a chunk. If it is a fifth,
+at most one in sixteen seems slow to one judgement in three where it is of five writes, one in six of eight, one in seven of
+sixteen and one in thirty of twenty-four; and two or three that luck made good are enough to read a table at full speed."""
 TOO_MANY_SLOW, FEW_SLOW = 1 / 4, 1 / 16
 """Of the writes judged; between the two nothing changes."""
 BETWEEN_WRITES_SECONDS = 0.005

@@ -16,7 +16,7 @@ from dbmigrate.domain.errors import FatalError
 from dbmigrate.domain.keys import Key
 from dbmigrate.domain.routes import Route
 from dbmigrate.mysql.bulk_load import LoadPlan, Way
-from dbmigrate.mysql.parameters import RowParameters
+from dbmigrate.mysql.parameters import RowParameters, RowPlaceholders, describe_placeholders
 from dbmigrate.mysql.sessions import Result, Session
 from dbmigrate.mysql.statements import (
     KeyRange,
@@ -179,8 +179,7 @@ def load_rows(
         FatalError: the server warned, or wrote another number of rows than were read.
     """
     doing = f"loading rows of {route.destination.name}"
-    most = max_packet_bytes - len(plan.statement)
-    filled = (_require_fit(piece, most, doing) for piece in pieces if piece.count)
+    filled = (_require_fit(piece, plan, max_packet_bytes, doing) for piece in pieces if piece.count)
     first = next(filled, None)
     if first is None:
         return
@@ -220,6 +219,19 @@ def _execute(session: Session, route: Route, pieces: Iterable[RowText], plan: Lo
         _send_each(session, route, pieces, lambda piece: prepared.send(piece.size_bytes, piece.piped_parts), doing)
 
 
+def _fill(session: Session, route: Route, pieces: Iterable[RowText], plan: LoadPlan, doing: str) -> None:
+    """By a prepared REPLACE that names every row, for each piece."""
+
+    def send(piece: RowText) -> StreamedStatement:
+        return prepared.send(piece.count, piece.size_bytes, piece.piped_parts)
+
+    with (
+        session.speaking_bytes(),
+        RowPlaceholders(session, plan.statement, plan.marks, plan.parameters, doing=doing) as prepared,
+    ):
+        _send_each(session, route, pieces, send, doing)
+
+
 def _send_each(
     session: Session, route: Route, pieces: Iterable[RowText], send: Callable[[RowText], StreamedStatement], doing: str
 ) -> None:
@@ -238,11 +250,16 @@ def _send_each(
         finish(*before)
 
 
-_WRITE = {Way.LOAD_DATA: _load, Way.REPLACE: _replace, Way.PARAMETERS: _execute}
+_WRITE = {Way.LOAD_DATA: _load, Way.REPLACE: _replace, Way.PARAMETERS: _execute, Way.PLACEHOLDERS: _fill}
 
 
-def _require_fit(piece: RowText, max_packet_bytes: int, doing: str) -> RowText:
-    if piece.size_bytes + 16 > max_packet_bytes:
+def _require_fit(piece: RowText, plan: LoadPlan, max_packet_bytes: int, doing: str) -> RowText:
+    beside = len(plan.statement)
+    if plan.most_rows is not None:
+        if piece.count > plan.most_rows:
+            raise ResultCutError(doing)
+        beside = len(describe_placeholders(piece.count * plan.parameters))
+    if piece.size_bytes + beside + 16 > max_packet_bytes:
         raise ResultCutError(doing)
     return piece
 

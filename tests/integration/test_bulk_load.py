@@ -20,7 +20,15 @@ from dbmigrate.domain.errors import DbmigrateError, FatalError
 from dbmigrate.domain.flavours import Flavour
 from dbmigrate.domain.routes import CarriedColumn, Route
 from dbmigrate.domain.schema import Table, TableName
-from dbmigrate.mysql.bulk_load import LoadPlan, LoadSettings, Way, plan_load, plan_parameters, plan_replace
+from dbmigrate.mysql.bulk_load import (
+    LoadPlan,
+    LoadSettings,
+    Way,
+    plan_load,
+    plan_parameters,
+    plan_placeholders,
+    plan_replace,
+)
 from dbmigrate.mysql.faults import ConnectionLostError
 from dbmigrate.mysql.introspection import read_server_version, read_table
 from dbmigrate.mysql.statements import KeyRange
@@ -43,7 +51,7 @@ class Side:
             return read_table(connection, self.version, TableName(self.database.schema, name))
 
 
-PLANNINGS = {"load": plan_load, "replace": plan_replace, "parameters": plan_parameters}
+PLANNINGS = {"load": plan_load, "replace": plan_replace, "parameters": plan_parameters, "placeholders": plan_placeholders}
 WAYS = [
     pytest.param(pair, planning, id=f"{name}-{pair}", marks=pytest.mark.mysql if "mysql" in pair else ())
     for name, planning in PLANNINGS.items()
@@ -279,7 +287,9 @@ def test_values_of_a_column_whose_type_changes_are_those_of_literals(
     assert destination.database.execute(asked) == expected
 
 
-@pytest.mark.parametrize("planning", [plan_replace, plan_parameters], ids=["replace", "parameters"])
+@pytest.mark.parametrize(
+    "planning", [plan_replace, plan_parameters, plan_placeholders], ids=["replace", "parameters", "placeholders"]
+)
 @pytest.mark.parametrize("off", [-1, 0, 1])
 def test_a_statement_of_about_one_packet_arrives_whole(
     mariadb_pair: Pair, off: int, planning: Callable[..., LoadPlan | None]
@@ -293,6 +303,8 @@ def test_a_statement_of_about_one_packet_arrives_whole(
         Way.REPLACE: len(found.statement) + len("('1','')"),
         # number of the statement, what is sent, two types; 1 and its length; the length of the value and what says so
         Way.PARAMETERS: 4 + 2 + 2 * 2 + len("\0\0" "1") + 2 + 8,
+        # its number, no cursor and once; one byte of bits, three types; 1, as the value may be NULL, and all lengths
+        Way.PLACEHOLDERS: 4 + 1 + 4 + 1 + 1 + 3 * 2 + len("\0" "1") + len("\0" "1") + 1 + 8,
     }[found.way]
     length = 0xFFFFFF + off - 1 - around  # one byte is the command
     origin.database.execute(f"INSERT INTO t VALUES (1, REPEAT('x', {length}))")
@@ -301,6 +313,54 @@ def test_a_statement_of_about_one_packet_arrives_whole(
     assert destination.database.execute(asked) == origin.database.execute(asked)
     origin.session.close()
     destination.session.close()
+
+
+@pytest.mark.parametrize(("pair", "planning"), [case for case in WAYS if "replace" not in str(case.id)])
+@pytest.mark.parametrize("length", [60, 300, 70_000, 17_000_000])
+def test_fields_of_any_length_arrive(sides: tuple[Side, Side], length: int) -> None:
+    """Beside each other, as one is taken for the next where a length is wrong."""
+    origin, destination = sides
+    for side in sides:
+        side.database.execute("CREATE TABLE t (id INT PRIMARY KEY, b LONGBLOB, c LONGTEXT NOT NULL, j JSON, d LONGTEXT CHARACTER SET latin1)")
+    origin.session.execute("SET group_concat_max_len = 1073741824")
+    origin.database.execute(
+        f"INSERT INTO t VALUES (1, REPEAT('b', {length}), REPEAT('c', {length + 1}), CONCAT('\"', REPEAT('j', {length}), '\"'), 'ü')",
+        f"INSERT INTO t VALUES (2, NULL, REPEAT('ü', {length // 2}), NULL, REPEAT('ü', {length // 2 + 1})), (3, '', '', '0', NULL)",
+    )
+    route, found = plan(origin, destination)
+    with destination.session.transaction():
+        for lower, upper in ((None, b"1"), (b"1", None)):
+            rows = StreamedRows(origin.session, route, KeyRange(lower, upper), found)
+            load_rows(destination.session, route, [rows], found, max_packet_bytes=1 << 30)
+    hashed = ", ".join(f"LENGTH({name}), SHA2({name}, 256)" for name in "bcjd")
+    asked = f"SELECT id, {hashed} FROM t ORDER BY id"
+    assert destination.database.execute(asked) == origin.database.execute(asked)
+
+
+@pytest.mark.parametrize(("pair", "planning"), [case for case in WAYS if "placeholders" in str(case.id)])
+def test_more_rows_than_a_statement_can_name_are_asked_for_again_in_less(sides: tuple[Side, Side]) -> None:
+    origin, destination = sides
+    for side in sides:
+        side.database.execute("CREATE TABLE t (id INT PRIMARY KEY, v INT)")
+    origin.database.execute(
+        "INSERT INTO t WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 900) SELECT n, NULLIF(n % 5, 0) FROM n",
+        *(f"INSERT INTO t SELECT id + {900 * factor}, v FROM t WHERE id <= {900 * factor}" for factor in (1, 2, 4, 8, 16)),
+    )
+    route, found = plan(origin, destination)
+    most = found.most_rows
+    assert most == 65_535 // 3
+
+    def move(rows: int) -> None:
+        piece = StreamedRows(origin.session, route, KeyRange(None, str(rows).encode()), found)
+        load_rows(destination.session, route, [piece], found, max_packet_bytes=PACKET)
+
+    with pytest.raises(ResultCutError):
+        move(most + 1)
+    origin.session.close()
+    origin.session = open_data_session(origin.database)
+    move(most)
+    asked = f"SELECT COUNT(*), SUM(v), SUM(v IS NULL) FROM t WHERE id <= {most}"
+    assert destination.database.execute(asked) == origin.database.execute(asked)
 
 
 @pytest.mark.parametrize(("pair", "planning"), WAYS)
@@ -319,12 +379,14 @@ TABLES = (
     "CREATE TABLE u (id INT PRIMARY KEY)", "CREATE TABLE old (id INT AUTO_INCREMENT PRIMARY KEY, v VARCHAR(9) CHARACTER SET latin1)",
     "CREATE TABLE short (id INT AUTO_INCREMENT PRIMARY KEY, v INT)", "INSERT INTO short VALUES (1, 1)",
     *["INSERT INTO short (v) SELECT v FROM short"] * 12,
+    "CREATE TABLE wide (id INT AUTO_INCREMENT PRIMARY KEY, v BLOB)", "INSERT INTO wide VALUES (1, REPEAT('x', 4000))",
+    *["INSERT INTO wide (v) SELECT v FROM wide"] * 8,
 )  # fmt: skip
 
 
 def choosing(side: Side, choose: Callable[..., LoadPlan | None]) -> Callable[..., Way | None]:
     """How a table is written, by its name and a server's settings."""
-    side.database.execute(*TABLES, "ANALYZE TABLE short")
+    side.database.execute(*TABLES, "ANALYZE TABLE short, wide")
 
     def ask(
         name: str, *, is_allowed: bool = True, locks: bool = True, logs: bool = True, takes: bool = False, **options: Any
@@ -354,6 +416,9 @@ def test_how_tables_are_copied(flavour_pair: Pair) -> None:
     assert ask("short", workers=2, takes=True, locks=False) is Way.LOAD_DATA
     assert ask("short", workers=2, takes=True) is Way.PARAMETERS
     assert ask("short", workers=1, takes=True, is_allowed=False) is Way.PARAMETERS
+    assert ask("wide", workers=1) is Way.PLACEHOLDERS
+    assert ask("wide", workers=4, is_allowed=False) is Way.PLACEHOLDERS
+    assert ask("wide", workers=1, takes=True) is Way.PARAMETERS
     side.session.close()
 
 
@@ -372,6 +437,7 @@ def test_how_a_stream_writes_tables(flavour_pair: Pair) -> None:
     assert ask("p", is_mirrored=False) is None
     assert ask("t", is_mirrored=True, takes=True) is Way.PARAMETERS
     assert ask("short", is_mirrored=False, takes=True) is Way.PARAMETERS
+    assert ask("wide", is_mirrored=False) is Way.LOAD_DATA
     assert ask("p", is_mirrored=False, takes=True) is None
     side.session.close()
 

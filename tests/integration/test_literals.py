@@ -21,7 +21,7 @@ from type_catalogue import KEYS, MARIADB_TYPES, MYSQL_TYPES, PROOFS, TYPES
 from dbmigrate.domain.flavours import Flavour
 from dbmigrate.domain.routes import CarriedColumn, Route
 from dbmigrate.domain.schema import Column, Table, TableName
-from dbmigrate.mysql.bulk_load import LoadPlan, plan_load, plan_parameters, plan_replace
+from dbmigrate.mysql.bulk_load import LoadPlan, plan_load, plan_parameters, plan_placeholders, plan_replace
 from dbmigrate.mysql.digests import compares_by_text, digest_expression, range_digest_expression
 from dbmigrate.mysql.identifiers import quote_columns, quote_table
 from dbmigrate.mysql.introspection import read_schema, read_server_version, read_table
@@ -105,7 +105,7 @@ def check_type(pair: Pair, name: str, declaration: str, values: list[str]) -> No
             assert read_digest(target, columns, twin) == read_digest(source, columns, table)
             single = (table.column("v"),)
             assert read_digest(target, single, twin) == read_digest(source, single, table)
-        for planning in (plan_load, plan_replace, *([plan_parameters] if versions[1].is_mariadb else [])):
+        for planning in (plan_load, plan_replace, plan_placeholders, *([plan_parameters] if versions[1].is_mariadb else [])):
             fetch(target, f"DELETE FROM {quote_table(table.name)}")
             if carry_as_bytes(pair, table, twin, planning):
                 found = read_proof(target, twin)

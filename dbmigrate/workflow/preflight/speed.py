@@ -48,7 +48,7 @@ def _name_what_gains(s: Surroundings, settings: LoadSettings, better: LoadSettin
 
     def gains(table: Table) -> bool:
         now, then = choose(table, settings), choose(table, better)
-        return now != then and (now is None or now.way is not Way.PARAMETERS)
+        return now != then and (now is None or now.way not in (Way.PARAMETERS, Way.PLACEHOLDERS))
 
     names = [table.name.name for table in s.tables if gains(table)]
     return ", ".join(names[:MOST_NAMED]) + (f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else "")
