@@ -178,6 +178,8 @@ class Copier:
             wanted = piece_rows = min(wanted, sizer.find_fitting(MOST_AT_ONCE_BYTES))
         if plan is not None and plan.most_rows:
             piece_rows = min(piece_rows, plan.most_rows)
+            if wanted > piece_rows:
+                wanted -= wanted % piece_rows  # each number of rows is another statement to prepare
         task = ChunkTask(self._routes[stripe.table], stripe, wanted, piece_rows, plan)
         with self._in_flight.running(stripe.table):
             try:

@@ -37,7 +37,8 @@ def choose_load(
 
     As parameters where the server takes them, unless rows are short and loads do not wait for each other, as they do where
     ``innodb_autoinc_lock_mode`` other than 2 lets one at a time into a table with AUTO_INCREMENT. Elsewhere as values of
-    placeholders, where fields are long; by LOAD DATA, where ``local_infile`` allows it; by REPLACE where loads would queue up, if the server's binlog does not repeat the statement.
+    placeholders, where fields are long; by LOAD DATA, where ``local_infile`` allows it; by REPLACE where loads would queue up,
+    if the server's binlog does not repeat the statement.
     """
     versions = {"origin": origin, "destination": destination}
     counts = any(carried.destination.is_auto_increment for carried in route.columns)

@@ -1,4 +1,5 @@
-"""Writing rows from their bytes: as parameters, by LOAD DATA LOCAL, which spares the server its SQL parser, too, or by REPLACE.
+"""Writing rows from their bytes: as parameters or values of placeholders, by LOAD DATA LOCAL, which spares the server its SQL
+parser, too, or by REPLACE.
 
 Parsing literals is half of what an INSERT of many rows costs a server (measured: 240,000 rows of ten columns, CPU of
 the target, 1.25 s by INSERT and 0.70 s so on MariaDB 10.11). The text of a row is almost the literal one,
@@ -9,7 +10,8 @@ LOAD DATA looks at each byte by itself, though, which costs more than parsing wh
 is the list of values of a REPLACE in a session that speaks bytes (record 21 of the decisions).
 
 MariaDB takes the rows of a prepared REPLACE as parameters, many at once: each value is its length and its bytes, so
-neither side quotes, looks for ends or parses, and no lock of AUTO_INCREMENT is taken (record 22).
+neither side quotes, looks for ends or parses, and no lock of AUTO_INCREMENT is taken (record 22). Other servers take such
+values where the statement has a placeholder for each, which pays where they are long (record 24).
 
 Apart from ``transfer``, which moves the text, because what a type needs to survive this way is a decision for each.
 """

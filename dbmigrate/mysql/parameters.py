@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import chain
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 from pymysql.constants import COMMAND, FIELD_TYPE
 
@@ -92,9 +92,17 @@ def _prepare(session: Session, text: str, parameters: int, doing: str) -> bytes:
     with session.asking(doing):
         connection._execute_command(COMMAND.COM_STMT_PREPARE, text)
         number: bytes = connection._read_packet().get_all_data()[1:5]
-        for _ in range(parameters + 1):  # definitions of the parameters, and the packet that ends them
-            connection._read_packet()
+        _skip_packets(connection._rfile, parameters + 1)  # definitions of the parameters, and the packet that ends them
     return number
+
+
+def _skip_packets(stream: BinaryIO, count: int) -> None:
+    """PyMySQL would make an object of each, which for thousands takes longer than the server does."""
+    for _ in range(count):
+        header = stream.read(4)
+        size = int.from_bytes(header[:3], "little")
+        if len(header) < 4 or len(stream.read(size)) < size:
+            raise EOFError("the server closed the connection")
 
 
 def _close(session: Session, numbers: Iterable[bytes], doing: str) -> None:
