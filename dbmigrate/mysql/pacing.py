@@ -40,8 +40,8 @@ JUDGED_WRITES = 24
 """A judgement needs so many. On a source with one core a fifth to a half of the writes are slow beside a chunk. If it is a fifth,
 at most one in sixteen seems slow to one judgement in three where it is of five writes, one in six of eight, one in seven of
 sixteen and one in thirty of twenty-four; and two or three that luck made good are enough to read a table at full speed."""
-TOO_MANY_SLOW, FEW_SLOW = 1 / 4, 1 / 16
-"""Of the writes judged; between the two nothing changes."""
+TOO_MANY_SLOW, FEW_SLOW = 1 / 8, 1 / 16
+"""Of the writes judged, the former besides as many as are slow while no chunk is read; between the two nothing changes."""
 BETWEEN_WRITES_SECONDS = 0.005
 BETWEEN_PROBES_SECONDS = 0.1
 
@@ -155,7 +155,7 @@ class Pacer:
         slow = [took for took in self._judged if took > self._find_limit()]
         share_slow = len(slow) / len(self._judged)
         self._judged.clear()
-        if share_slow >= TOO_MANY_SLOW:
+        if share_slow >= TOO_MANY_SLOW + self._find_share_slow_without():
             self._was_slow, self._slowest = True, max(slow)
             self._share = max(LEAST_SHARE, self._share / FALL)
         elif share_slow <= FEW_SLOW:
@@ -166,6 +166,10 @@ class Pacer:
 
     def _find_limit(self) -> float:
         return max(LEAST_LIMIT_SECONDS, self._factor * statistics.median(self._quiet))
+
+    def _find_share_slow_without(self) -> float:
+        limit = self._find_limit()
+        return sum(took > limit for took in self._quiet) / len(self._quiet)
 
     def _time_writes(self, probe: _Probe) -> None:
         began = self._clock()

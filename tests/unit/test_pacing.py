@@ -22,6 +22,7 @@ class Source:
     changes: int = 1
     writes: int = 0
     slow_one_in: int = 1
+    slow_one_in_quiet: int = 0  # of those while no chunk is read, too
     is_read: bool = False
     fault: Exception | None = None
     probes: list[Callable[[], None]] = field(default_factory=list)
@@ -39,7 +40,8 @@ class Source:
         if self.fault:
             raise self.fault
         self.writes += 1
-        is_slow = self.is_read and self.writes % self.slow_one_in == 0
+        one_in = self.slow_one_in if self.is_read else self.slow_one_in_quiet
+        is_slow = one_in > 0 and self.writes % one_in == 0
         return (self.reading_ms if is_slow else self.quiet_ms) / 1000
 
     def look(self) -> None:
@@ -89,12 +91,27 @@ def test_a_source_without_is_read_in_rare_moments_and_says_why() -> None:
     )
 
 
+@pytest.mark.parametrize(("slow_one_in", "least"), [(2, True), (6, True), (12, False)])
+def test_every_sixth_write_is_enough_to_leave_a_source_alone(slow_one_in: int, least: bool) -> None:
+    source = Source(reading_ms=6, slow_one_in=slow_one_in)
+    source.run_chunks(20)
+    source.look()
+    assert (source.pacer.share == LEAST_SHARE) is least
+
+
 @pytest.mark.parametrize(("slow_one_in", "is_held"), [(2, True), (6, True), (16, False)])
 def test_one_quick_chunk_of_a_source_without_room_proves_nothing(slow_one_in: int, is_held: bool) -> None:
     source = Source(reading_ms=6, slow_one_in=slow_one_in)
     source.run_chunks(20)
     source.look()
     assert (source.pacer.share <= FIRST_SHARE) is is_held
+
+
+def test_a_source_whose_writes_are_slow_now_and_then_is_not_held_back_for_it() -> None:
+    source = Source(reading_ms=6, slow_one_in=7, slow_one_in_quiet=7)
+    source.run_chunks(40)
+    source.look()
+    assert source.pacer.share >= FIRST_SHARE
 
 
 def test_writes_of_several_short_chunks_are_judged_together() -> None:
