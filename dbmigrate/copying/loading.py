@@ -26,8 +26,8 @@ of 110 bytes 1.78 and 1.79)."""
 
 LEAST_NAMED_BYTES = 500
 """Of a field, on average: such rows any server takes faster as values of placeholders than by LOAD DATA, which looks at each byte
-and costs less a field (measured on MySQL 9.7, servers' CPU time for the same rows: fields of 1 MB 5.6 s by LOAD DATA and 3.0 so,
-binary fields of 0.8 kB 4.0 and 3.0, fields of 0.7 kB text and JSON 3.3 and 3.1)."""
+and costs less a field (measured on MySQL 9.7, servers' CPU time for the same rows: blobs of 1 MB 5.6 s by LOAD DATA and 3.1 so,
+of 2.5 kB 4.2 and 3.2, rows of four fields with 2 kB text and 0.6 kB JSON 3.7 and 3.6; nothing shorter was measured)."""
 
 
 def choose_load(
