@@ -14,21 +14,14 @@ from databases import Database, Pair
 from exact_sessions import open_data_session
 from hiding_proxy import HidingProxy
 from moves import Move
+from plannings import PLANNINGS
 
 from dbmigrate.copying.loading import choose_load
 from dbmigrate.domain.errors import DbmigrateError, FatalError
 from dbmigrate.domain.flavours import Flavour
 from dbmigrate.domain.routes import CarriedColumn, Route
 from dbmigrate.domain.schema import Table, TableName
-from dbmigrate.mysql.bulk_load import (
-    LoadPlan,
-    LoadSettings,
-    Way,
-    plan_load,
-    plan_parameters,
-    plan_placeholders,
-    plan_replace,
-)
+from dbmigrate.mysql.bulk_load import LoadPlan, LoadSettings, Way, plan_load
 from dbmigrate.mysql.faults import ConnectionLostError
 from dbmigrate.mysql.introspection import read_server_version, read_table
 from dbmigrate.mysql.statements import KeyRange
@@ -51,12 +44,11 @@ class Side:
             return read_table(connection, self.version, TableName(self.database.schema, name))
 
 
-PLANNINGS = {"load": plan_load, "replace": plan_replace, "parameters": plan_parameters, "placeholders": plan_placeholders}
 WAYS = [
-    pytest.param(pair, planning, id=f"{name}-{pair}", marks=pytest.mark.mysql if "mysql" in pair else ())
-    for name, planning in PLANNINGS.items()
+    pytest.param(pair, planning, id=f"{way.value}-{pair}", marks=pytest.mark.mysql if "mysql" in pair else ())
+    for way, planning in PLANNINGS.items()
     for pair in ("mariadb-mariadb", "mysql-mysql", "mariadb-mysql", "mysql-mariadb")
-    if name != "parameters" or pair.endswith("-mariadb")
+    if way is not Way.PARAMETERS or pair.endswith("-mariadb")
 ]
 
 
@@ -288,7 +280,7 @@ def test_values_of_a_column_whose_type_changes_are_those_of_literals(
 
 
 @pytest.mark.parametrize(
-    "planning", [plan_replace, plan_parameters, plan_placeholders], ids=["replace", "parameters", "placeholders"]
+    "planning", [pytest.param(planning, id=way.value) for way, planning in PLANNINGS.items() if way is not Way.LOAD_DATA]
 )
 @pytest.mark.parametrize("off", [-1, 0, 1])
 def test_a_statement_of_about_one_packet_arrives_whole(
@@ -315,7 +307,7 @@ def test_a_statement_of_about_one_packet_arrives_whole(
     destination.session.close()
 
 
-@pytest.mark.parametrize(("pair", "planning"), [case for case in WAYS if "replace" not in str(case.id)])
+@pytest.mark.parametrize(("pair", "planning"), [case for case in WAYS if PLANNINGS[Way.REPLACE] not in case.values])
 @pytest.mark.parametrize("length", [60, 300, 70_000, 17_000_000])
 def test_fields_of_any_length_arrive(sides: tuple[Side, Side], length: int) -> None:
     """Beside each other, as one is taken for the next where a length is wrong."""
@@ -337,7 +329,7 @@ def test_fields_of_any_length_arrive(sides: tuple[Side, Side], length: int) -> N
     assert destination.database.execute(asked) == origin.database.execute(asked)
 
 
-@pytest.mark.parametrize(("pair", "planning"), [case for case in WAYS if "placeholders" in str(case.id)])
+@pytest.mark.parametrize(("pair", "planning"), [case for case in WAYS if PLANNINGS[Way.PLACEHOLDERS] in case.values])
 def test_more_rows_than_a_statement_can_name_are_asked_for_again_in_less(sides: tuple[Side, Side]) -> None:
     origin, destination = sides
     for side in sides:

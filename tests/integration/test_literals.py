@@ -16,12 +16,13 @@ from typing import Any
 import pytest
 from databases import Pair
 from exact_sessions import fetch, open_data_session, open_session
+from plannings import PLANNINGS
 from type_catalogue import KEYS, MARIADB_TYPES, MYSQL_TYPES, PROOFS, TYPES
 
 from dbmigrate.domain.flavours import Flavour
 from dbmigrate.domain.routes import CarriedColumn, Route
 from dbmigrate.domain.schema import Column, Table, TableName
-from dbmigrate.mysql.bulk_load import LoadPlan, plan_load, plan_parameters, plan_placeholders, plan_replace
+from dbmigrate.mysql.bulk_load import LoadPlan, Way
 from dbmigrate.mysql.digests import compares_by_text, digest_expression, range_digest_expression
 from dbmigrate.mysql.identifiers import quote_columns, quote_table
 from dbmigrate.mysql.introspection import read_schema, read_server_version, read_table
@@ -105,12 +106,14 @@ def check_type(pair: Pair, name: str, declaration: str, values: list[str]) -> No
             assert read_digest(target, columns, twin) == read_digest(source, columns, table)
             single = (table.column("v"),)
             assert read_digest(target, single, twin) == read_digest(source, single, table)
-        for planning in (plan_load, plan_replace, plan_placeholders, *([plan_parameters] if versions[1].is_mariadb else [])):
+        for way, planning in PLANNINGS.items():
+            if way is Way.PARAMETERS and not versions[1].is_mariadb:
+                continue
             fetch(target, f"DELETE FROM {quote_table(table.name)}")
             if carry_as_bytes(pair, table, twin, planning):
                 found = read_proof(target, twin)
                 assert (without_negative_zeros(found) if name in ("float", "double") else found) == expected
-            elif planning is not plan_replace:
+            elif way is not Way.REPLACE:
                 assert name in LITERALS_ONLY
             else:
                 assert name in LITERALS_ONLY | CONVERTED | (CONVERTED_BY_MARIADB if versions[1].is_mariadb else {"json"})

@@ -6,25 +6,15 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from plannings import PLANNINGS
 
 from dbmigrate.copying import copier
 from dbmigrate.domain.flavours import ServerVersion
 from dbmigrate.domain.routes import Route
 from dbmigrate.mysql import transfer
-from dbmigrate.mysql.bulk_load import (
-    LoadPlan,
-    LoadSettings,
-    Way,
-    plan_load,
-    plan_parameters,
-    plan_placeholders,
-    plan_replace,
-)
+from dbmigrate.mysql.bulk_load import LoadPlan, LoadSettings, Way
 from dbmigrate.streaming import flusher
 
-PLANNINGS = {
-    Way.LOAD_DATA: plan_load, Way.REPLACE: plan_replace, Way.PARAMETERS: plan_parameters, Way.PLACEHOLDERS: plan_placeholders,
-}  # fmt: skip
 WAYS = [
     pytest.param(way, id=way.value, marks=() if way is Way.PARAMETERS else pytest.mark.slow) for way in PLANNINGS
 ]  # the everyday suite is of MariaDB's own way
