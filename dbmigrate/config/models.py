@@ -198,11 +198,11 @@ class ThrottleSection(Section):
         examples=[10.0],
     )
     max_source_write_factor: float = Field(
-        default=3.0,
+        default=1.3,
         ge=0,
-        description="While the application writes, chunks are read for as small a part of the time as it takes for small "
-        "writes on the source to last at most this many times their median without a copy (at least 1 ms). 0 reads at "
-        "full speed; `max_source_write_ms` replaces it.",
+        description="While the application writes, rows are read for as small a part of the time as it takes for nine of ten "
+        "small writes on the source to last at most this many times as long as nine of ten without a copy (at least 1 ms). "
+        "0 reads at full speed; `max_source_write_ms` replaces it.",
     )
 
     @model_validator(mode="after")

@@ -11,10 +11,12 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Executor, Future, wait
 from dataclasses import dataclass
+from functools import partial
 
-from dbmigrate.copying.chunks import ChunkTask, copy_chunk
+from dbmigrate.copying.chunks import copy_chunk
 from dbmigrate.copying.in_flight import ChunksInFlight
 from dbmigrate.copying.loading import choose_load
+from dbmigrate.copying.reading import ChunkTask
 from dbmigrate.copying.sizing import LOADED_PIECE_BYTES, PIECE_BYTES, ChunkSizer
 from dbmigrate.copying.stripes import plan_stripes
 from dbmigrate.domain.routes import Route
@@ -22,6 +24,7 @@ from dbmigrate.domain.schema import TableName
 from dbmigrate.mysql.bulk_load import Way
 from dbmigrate.mysql.control import ControlStore
 from dbmigrate.mysql.faults import TooLargeError
+from dbmigrate.mysql.pacing import SHORT_READ_BYTES, SHORT_READ_ROWS
 from dbmigrate.mysql.servers import Server
 from dbmigrate.mysql.stripes import StripeState, claim_stripe, load_stripes, save_stripes
 from dbmigrate.mysql.throttle import Throttle
@@ -32,6 +35,8 @@ PLANNED_AT_ONCE = 100
 """Tables whose stripes are saved in one statement."""
 MOST_AT_ONCE_BYTES = 4 * 1024 * 1024
 """Of one INSERT, which is held in memory three times over; and of one read of a source that is read seldom."""
+MOST_SHORT_READS = 500
+"""In one chunk, if there were no pauses between them: so that it takes about half a second at any share."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,28 +164,20 @@ class Copier:
 
     def _copy_stripe(self, stripe: StripeState) -> None:
         while not stripe.is_done:
-            self._throttle.wait(self._stopping.is_set)
-            if self._stopping.is_set():
-                return
-            place = (stripe.table, stripe.number)
-            stripe = self._destination.retry.retrying(lambda: self._copy_chunk(self._stripes[place]), idempotent=True)  # noqa: B023  # called at once
+            with self._throttle.reading(self._stopping.is_set) as share:
+                if self._stopping.is_set():
+                    return
+                place = (stripe.table, stripe.number)
+                copy = partial(self._copy_next, place, share)
+                stripe = self._destination.retry.retrying(copy, idempotent=True)
 
-    def _copy_chunk(self, stripe: StripeState) -> StripeState:
+    def _copy_next(self, place: tuple[TableName, int], share: float) -> StripeState:
         """Have the next rows of a stripe copied and return it with its new cursor."""
+        stripe = self._stripes[place]
         if stripe.is_done:
             return stripe
         sizer = self._sizers[stripe.table]
-        plan = self._loads[stripe.table]
-        is_statement = plan is not None and plan.way is not Way.LOAD_DATA
-        piece_bytes = PIECE_BYTES if is_statement else min(PIECE_BYTES, LOADED_PIECE_BYTES)
-        wanted, piece_rows = sizer.rows, sizer.find_fitting(piece_bytes)
-        if self._throttle.spaces_chunks:  # read seldom, then quickly
-            wanted = piece_rows = min(wanted, sizer.find_fitting(MOST_AT_ONCE_BYTES))
-        if plan is not None and plan.most_rows:
-            piece_rows = min(piece_rows, plan.most_rows)
-            if wanted > piece_rows:
-                wanted -= wanted % piece_rows  # each number of rows is another statement to prepare
-        task = ChunkTask(self._routes[stripe.table], stripe, wanted, piece_rows, plan)
+        task = self._plan_chunk(stripe, share)
         with self._in_flight.running(stripe.table):
             try:
                 copied = self._chunks.run(copy_chunk, task)
@@ -199,6 +196,22 @@ class Copier:
             sizer.record(rows=copied.rows, size_bytes=copied.size_bytes, seconds=copied.seconds)
             self._throttle.record_read(copied.read_seconds)
             return self._note(copied.stripe)
+
+    def _plan_chunk(self, stripe: StripeState, share: float) -> ChunkTask:
+        sizer, plan = self._sizers[stripe.table], self._loads[stripe.table]
+        is_statement = plan is not None and plan.way is not Way.LOAD_DATA
+        piece_bytes = PIECE_BYTES if is_statement else min(PIECE_BYTES, LOADED_PIECE_BYTES)
+        wanted, piece_rows = sizer.rows, sizer.find_fitting(piece_bytes)
+        if share < 1.0:
+            piece_rows = min(SHORT_READ_ROWS, sizer.find_fitting(SHORT_READ_BYTES))
+            wanted = min(wanted, piece_rows * max(1, int(share * MOST_SHORT_READS)) if plan else piece_rows)
+        elif self._throttle.spaces_chunks:  # read seldom, then quickly
+            wanted = piece_rows = min(wanted, sizer.find_fitting(MOST_AT_ONCE_BYTES))
+        if plan is not None and plan.most_rows:
+            piece_rows = min(piece_rows, plan.most_rows)
+            if wanted > piece_rows:
+                wanted -= wanted % piece_rows  # each number of rows is another statement to prepare
+        return ChunkTask(self._routes[stripe.table], stripe, wanted, piece_rows, plan, share)
 
     def _claim(self, stripe: StripeState) -> StripeState:
         return self._store.call(lambda connection: claim_stripe(connection, self._store.migration_id, stripe))

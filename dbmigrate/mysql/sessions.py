@@ -269,6 +269,15 @@ class Session:
         rows = self.execute(sql, doing=doing).rows
         return rows[0][0] if rows else None
 
+    def ping(self) -> None:
+        """Go to the server and back, which costs it next to nothing.
+
+        Raises:
+            ConnectionLostError: it is gone.
+        """
+        with self.asking("a ping"):
+            self._connection.ping(reconnect=False)
+
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """BEGIN ... COMMIT; on any error ROLLBACK (or a broken session, which the server rolls back)."""

@@ -139,6 +139,15 @@ def build_boundary_probe(table: Table, keys: KeyRange, rows: int) -> str:
     )
 
 
+def build_next_keys(table: Table, keys: KeyRange, rows: int) -> str:
+    """The keys of the first ``rows`` rows of a range, in key order; fewer where it holds fewer."""
+    names = [column.name for column in table.key_columns]
+    return (
+        f"SELECT {key_expression(table.key_columns)} FROM {_from(table)} WHERE {range_predicate(names, keys)} "
+        f"ORDER BY {quote_columns(names)} LIMIT {rows}"
+    )
+
+
 def build_last_key(table: Table) -> str:
     """The highest key of a table."""
     names = [column.name for column in table.key_columns]

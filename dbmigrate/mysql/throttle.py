@@ -7,18 +7,20 @@ the same limits.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Protocol
 
 from dbmigrate.domain.errors import DbmigrateError
-from dbmigrate.mysql.pacing import Pacer
+from dbmigrate.mysql.pacing import AT_ONCE, IN_SHORT_READS, Pacer, ProbePlan
 
 LOOK_SECONDS = 0.5
 FIRST_GAP_SECONDS = 0.5
 LEAST_GAP_SECONDS = 0.05
 MOST_GAP_SECONDS = 8.0
 """Between the starts of two chunks. The copy never stops altogether: it would not be seen that it may go on."""
+WAIT_FOR_OTHERS_SECONDS = 0.02
 
 
 class Limits(Protocol):
@@ -43,7 +45,8 @@ class Throttle:
     each watched replica, ``measure_write`` the seconds that a small write takes on the source; readings are cached for
     half a second. With a limit in milliseconds chunks start apart: ever further while writes take too long, ever closer
     where they do not, so that a source with room to spare is read at full speed after some seconds.
-    Without a limit in milliseconds the ``pacer`` decides how far apart they start.
+    Without a limit in milliseconds the ``pacer`` decides for what share of the time rows are read: in short reads where
+    chunks are begun with ``reading``, otherwise by starting them apart.
     """
 
     def __init__(
@@ -71,6 +74,7 @@ class Throttle:
         self._checked_at = float("-inf")
         self._reason = ""
         self._may_start_at = float("-inf")
+        self._short_reads = threading.Lock()
         self.is_paused = False
 
     @property
@@ -82,8 +86,8 @@ class Throttle:
 
     @property
     def spaces_chunks(self) -> bool:
-        """Whether chunks start apart, so that the source is left alone between them."""
-        return self._gap_seconds > 0 or (self._pacer is not None and self._pacer.share < 1)
+        """Whether chunks start apart, by a limit in milliseconds."""
+        return self._gap_seconds > 0
 
     def watch_changes(self, read_changes: Callable[[], int]) -> None:
         """Take this number's movement for changes by the application."""
@@ -98,10 +102,31 @@ class Throttle:
     def wait(self, should_stop: Callable[[], bool]) -> None:
         """Return when a chunk may start, or when ``should_stop``."""
         while not should_stop():
-            wait_seconds = self._wait_seconds()
+            wait_seconds = self._wait_seconds(AT_ONCE)
             if wait_seconds <= 0:
                 return
             self._sleep(min(wait_seconds, 0.25))
+
+    @contextmanager
+    def reading(self, should_stop: Callable[[], bool]) -> Iterator[float]:
+        """Wait as ``wait`` does, and hold the chunk's share of the time: below 1.0 it has to be read in short reads, no more of
+        the time than that, and no other such chunk begins before it has ended."""
+        while not should_stop():
+            if self._pacer is None or self._pacer.share >= 1.0:
+                self.wait(should_stop)
+                break
+            if not self._short_reads.acquire(blocking=False):
+                self._sleep(WAIT_FOR_OTHERS_SECONDS)
+                continue
+            try:
+                wait_seconds = self._wait_seconds(IN_SHORT_READS)
+                if wait_seconds <= 0:
+                    yield self._pacer.share
+                    return
+            finally:
+                self._short_reads.release()
+            self._sleep(min(wait_seconds, 0.25))
+        yield 1.0
 
     def record_rows(self, rows: int) -> None:
         """Account for copied rows, for the limit in rows per second."""
@@ -110,17 +135,17 @@ class Throttle:
             with self._lock:
                 self._may_start_at = max(self._may_start_at, self._clock()) + rows / rate
 
-    def _wait_seconds(self) -> float:
+    def _wait_seconds(self, probes: ProbePlan) -> float:
         with self._lock:
             now = self._clock()
-            if now - self._checked_at >= LOOK_SECONDS:
+            if now - self._checked_at >= LOOK_SECONDS or (self._pacer and self._pacer.is_blind):
                 self._checked_at, self._reason = now, self._find_reason()
             if self.is_paused or self._reason:
                 return 0.25
             if self._may_start_at > now:
                 return self._may_start_at - now
-            gap = max(self._gap_seconds, self._pacer.begin_chunk() if self._pacer else 0.0)
-            if gap:
+            gap = max(self._gap_seconds, self._pacer.begin_chunk(probes) if self._pacer else 0.0)
+            if gap and probes is AT_ONCE:
                 self._may_start_at = now + gap
             return 0.0
 

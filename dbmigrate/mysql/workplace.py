@@ -25,7 +25,8 @@ Outcome = TypeVar("Outcome")
 
 @dataclass(frozen=True)
 class Workplace:
-    """What chunk work finds where it is done. ``halves`` runs the destination's half of a comparison. Thread-safe."""
+    """What chunk work finds where it is done. ``halves`` runs the destination's half of a comparison, ``pause`` leaves the
+    origin alone for some seconds. Thread-safe."""
 
     migration_id: str
     servers: Mapping[Side, Server]
@@ -33,6 +34,7 @@ class Workplace:
     halves: Executor
     clock: Callable[[], float] = time.monotonic
     on_step: StepHook = no_step
+    pause: Callable[[float], object] = time.sleep
 
     def require_tenure(self, side: Side) -> Tenure:
         """The right to write rows on a side.

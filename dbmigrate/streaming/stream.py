@@ -6,6 +6,7 @@ costs re-reading and nothing else.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -152,15 +153,16 @@ class Stream:
         self._await_schema_change()
         self.require_healthy()
 
-    def _await_schema_change(self) -> None:
-        """Let the reader come to everything logged before this call, or to what it has to stop at."""
-        try:
-            mark = self._origin.heartbeat.pass_barrier()
-        except DbmigrateError:
-            return
-        until = self._clock() + EXPLAIN_SECONDS
+    def await_delivery(self, timeout_seconds: float) -> None:
+        """Let the reader come to everything logged before this call, or to what it has to stop at; not longer than this."""
+        mark = self._origin.heartbeat.pass_barrier()
+        until = self._clock() + timeout_seconds
         while self._pending.beat < mark and self._clock() < until and not self._stopping.wait(0.02):
             pass
+
+    def _await_schema_change(self) -> None:
+        with contextlib.suppress(DbmigrateError):
+            self.await_delivery(EXPLAIN_SECONDS)
 
     def _guarded(self, work: Callable[[], None]) -> None:
         try:

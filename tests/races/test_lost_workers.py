@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from dbmigrate.copying.chunks import ChunkTask, StaleStripeError
+from dbmigrate.copying.chunks import StaleStripeError
+from dbmigrate.copying.reading import ChunkTask
 from dbmigrate.domain.errors import FatalError, TransientError
 from dbmigrate.mysql.workplace import InProcess, Workplace
 from dbmigrate.workflow.migration import Migration

@@ -9,7 +9,7 @@ from moves import Move
 
 from dbmigrate.mysql.pacing import Pacer
 
-from .racing import Race
+from .racing import Moment, Race
 
 
 @pytest.mark.parametrize("writes", [False, True])
@@ -25,7 +25,7 @@ def test_only_an_application_that_writes_is_made_room_for(writes: bool, race: Ra
     monkeypatch.setattr(Pacer, "look", note)
     monkeypatch.setattr("dbmigrate.mysql.throttle.LOOK_SECONDS", 0.0)
     Move(race.pair, race.path, race.environment).write(
-        "[copy]\nworkers = 1\n[throttle]\nmax_source_write_factor = 3\n[cutover]\napproval = 'auto'\nmax_write_pause_seconds = 20.0\n"
+        "[copy]\nworkers = 1\n[throttle]\nmax_source_write_factor = 1.3\n[cutover]\napproval = 'auto'\nmax_write_pause_seconds = 20.0\n"
     )
     if writes:
         for step in ("copy.chunk.begin", "copy.chunk.committed"):
@@ -36,12 +36,30 @@ def test_only_an_application_that_writes_is_made_room_for(writes: bool, race: Ra
     assert (min(shares) < 1.0) == writes
 
 
+@pytest.mark.parametrize(("rows", "keys_at_once"), [(3, 1), (7, 5), (7, 21), (16, 200)])
+def test_a_source_without_room_is_read_in_short_reads(
+    rows: int, keys_at_once: int, race: Race, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However reads and the keys that bound them fall on the ends of chunks and stripes, every row arrives."""
+    monkeypatch.setattr("dbmigrate.copying.copier.SHORT_READ_ROWS", rows)
+    monkeypatch.setattr("dbmigrate.copying.reading.KEYS_AT_ONCE", keys_at_once)
+    monkeypatch.setattr("dbmigrate.mysql.pacing.LEAST_LIMIT_SECONDS", 0.0)
+    monkeypatch.setattr(Pacer, "share", property(lambda pacer: 0.5))
+    race.write("[throttle]\nmax_source_write_factor = 1.3")
+    for count in range(1, 4):
+        race.at(Moment("copy.chunk.piece", count), lambda: race.write_source("UPDATE item SET note = CONCAT(note, '.') WHERE id % 9 = 1"))
+    race.move()
+    race.require_equal()
+    assert race.passed.count("copy.chunk.piece") > 3
+
+
 @pytest.mark.parametrize("is_held_back", [False, True])
 def test_chunks_that_are_held_back_are_read_at_once(is_held_back: bool, race: Race, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What spares the source is reading seldom; others are read in pieces."""
+    """By a limit in milliseconds the source is read seldom; other chunks are read in pieces."""
     monkeypatch.setattr("dbmigrate.copying.copier.PIECE_BYTES", 300)
     limit = 0.001 if is_held_back else 10_000
     race.write(f"[throttle]\nmax_source_write_ms = {limit}")
+    monkeypatch.setattr("dbmigrate.mysql.throttle.MOST_GAP_SECONDS", 0.5)
     monkeypatch.setattr("dbmigrate.mysql.throttle.FIRST_GAP_SECONDS", 0.5 if is_held_back else 0.0)
     race.move()
     race.require_equal()

@@ -8,7 +8,15 @@ from dataclasses import dataclass, field
 import pytest
 
 from dbmigrate.domain.errors import TransientError
-from dbmigrate.mysql.pacing import FIRST_SHARE, LEAST_SHARE, MOST_GAP_SECONDS, Pacer
+from dbmigrate.mysql.pacing import (
+    AT_ONCE_PART,
+    FIRST_SHARE,
+    IN_SHORT_READS,
+    LEAST_SHARE,
+    MOST_GAP_SECONDS,
+    SELDOM,
+    Pacer,
+)
 
 
 @dataclass
@@ -74,24 +82,26 @@ def test_nothing_is_measured_and_nothing_waits_while_nobody_writes() -> None:
 def test_a_source_with_room_to_spare_is_soon_read_at_full_speed() -> None:
     source = Source()
     gaps = source.run_chunks(12)
-    assert gaps[4] == pytest.approx(source.read_seconds / (4 * FIRST_SHARE))
+    assert gaps[0] == 0.0  # nothing is known of the next one's length
+    assert gaps[1] == pytest.approx(source.read_seconds / (FIRST_SHARE * AT_ONCE_PART))
+    assert gaps[5] == pytest.approx(source.read_seconds / (4 * FIRST_SHARE * AT_ONCE_PART))
     assert gaps[-1] == 0.0
     assert source.pacer.reason == ""
 
 
-def test_a_source_without_is_read_in_rare_moments_and_says_why() -> None:
+def test_a_source_without_is_read_for_a_small_part_of_the_time_and_says_why() -> None:
     source = Source(reading_ms=6)
     gaps = source.run_chunks(10)
-    assert gaps[-1] == pytest.approx(source.read_seconds / LEAST_SHARE)
+    assert gaps[-1] == pytest.approx(source.read_seconds / (LEAST_SHARE * AT_ONCE_PART))
     source.look()
     assert source.pacer.share == LEAST_SHARE
     assert (
         source.pacer.reason
-        == "chunks are read 0.4% of the time: a write on the source took 6.0 ms meanwhile, limit 1.8 ms"
+        == "rows are read 3.1% of the time: a write on the source took 6.0 ms meanwhile, limit 1.8 ms"
     )
 
 
-@pytest.mark.parametrize(("slow_one_in", "least"), [(2, True), (6, True), (12, False)])
+@pytest.mark.parametrize(("slow_one_in", "least"), [(2, True), (6, True), (20, False)])
 def test_every_sixth_write_is_enough_to_leave_a_source_alone(slow_one_in: int, least: bool) -> None:
     source = Source(reading_ms=6, slow_one_in=slow_one_in)
     source.run_chunks(20)
@@ -116,10 +126,10 @@ def test_a_source_whose_writes_are_slow_now_and_then_is_not_held_back_for_it() -
 
 def test_writes_of_several_short_chunks_are_judged_together() -> None:
     source = Source(read_seconds=0.02)
-    source.run_chunks(4)
+    source.run_chunks(6)
     source.look()
     assert source.pacer.share == FIRST_SHARE
-    source.run_chunks(3)
+    source.run_chunks(5)
     source.look()
     assert source.pacer.share > FIRST_SHARE
 
@@ -152,6 +162,24 @@ def test_a_write_after_the_chunk_was_read_says_nothing_about_reading() -> None:
     source.run_chunks(3)
     source.look()
     assert FIRST_SHARE < source.pacer.share < 2 * FIRST_SHARE
+
+
+def test_writes_beside_short_reads_are_few_where_there_is_no_room() -> None:
+    """They take the source's time as well."""
+
+    def count_writes() -> int:
+        source.now += 1.0
+        source.look()
+        before = source.writes
+        source.pacer.begin_chunk(IN_SHORT_READS)
+        source.probes.pop()()
+        return source.writes - before
+
+    source = Source(reading_ms=6)
+    source.run_chunks(1)
+    assert count_writes() == IN_SHORT_READS.writes
+    source.run_chunks(10)
+    assert count_writes() == SELDOM.writes < IN_SHORT_READS.writes
 
 
 def test_an_application_that_stopped_writing_is_not_waited_for() -> None:

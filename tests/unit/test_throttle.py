@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import threading
+import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from dbmigrate.config import ThrottleSection
+from dbmigrate.mysql.pacing import FIRST_SHARE, IN_SHORT_READS, Pacer, ProbePlan
 from dbmigrate.mysql.throttle import FIRST_GAP_SECONDS, LEAST_GAP_SECONDS, MOST_GAP_SECONDS, Throttle
 
 
@@ -74,3 +77,66 @@ def test_workers_share_one_gap() -> None:
     world.run_chunks(30)
     starts = world.run_chunks(10, chunk_seconds=0.0)
     assert min(starts) > 1.0
+
+
+class Paced(World):
+    """An application writes, and the pacer says so. The clock stands still."""
+
+    def __post_init__(self) -> None:
+        self.plans: list[ProbePlan] = []
+        self.changes = 1
+        pacer = Pacer(1.3, time_write=self.measure, clock=lambda: self.now, sleep=self.sleep, in_background=lambda work: None)
+        begin = pacer.begin_chunk
+        pacer.begin_chunk = lambda plan: (self.plans.append(plan), begin(plan))[1]  # type: ignore[method-assign]
+        self.throttle = Throttle(
+            ThrottleSection(), load_readings=[], pacer=pacer, clock=lambda: self.now, now=lambda: datetime.now(UTC), sleep=self.sleep
+        )
+        self.throttle.watch_changes(lambda: self.changes)
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(0.001)
+
+
+def test_where_the_application_writes_chunks_are_read_in_short_reads_from_the_first() -> None:
+    world = Paced(None)
+    with world.throttle.reading(lambda: False) as share:
+        assert share == FIRST_SHARE
+    assert world.plans == [IN_SHORT_READS]
+
+
+def test_chunks_in_short_reads_need_no_time_between_them() -> None:
+    world = Paced(None)
+    with world.throttle.reading(lambda: False):
+        world.throttle.record_read(1.0)
+    began = time.monotonic()
+    with world.throttle.reading(lambda: False):
+        assert time.monotonic() - began < 5.0  # the clock of its own would never let it begin
+
+
+def test_only_one_chunk_at_a_time_is_read_in_short_reads() -> None:
+    world = Paced(None)
+    begun, stop = threading.Event(), threading.Event()
+
+    def begin_another() -> None:
+        with world.throttle.reading(stop.is_set):
+            begun.set()
+
+    other = threading.Thread(target=begin_another)
+    with world.throttle.reading(lambda: False):
+        other.start()
+        assert not begun.wait(0.05)
+    assert begun.wait(5.0)
+    other.join()
+
+
+def test_who_waits_for_another_short_read_is_told_to_stop() -> None:
+    world = Paced(None)
+    with world.throttle.reading(lambda: False), world.throttle.reading(lambda: True) as share:
+        assert share == 1.0  # and nothing is read
+
+
+def test_where_nobody_writes_the_whole_time_is_for_reading() -> None:
+    world = Paced(None)
+    world.changes = 0
+    with world.throttle.reading(lambda: False) as share, world.throttle.reading(lambda: False) as other:
+        assert share == other == 1.0

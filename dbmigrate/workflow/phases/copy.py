@@ -15,6 +15,8 @@ from dbmigrate.workflow.run import Run
 
 DUPLICATE_INDEX = 1061
 DRAIN_SECONDS = 600.0
+FOLLOWING_SECONDS = 1.0
+"""For the stream to show whether the application writes, which decides how rows are read."""
 GATHERING_SECONDS = 0.2
 """Nobody reads the target yet, so changes may gather: the source is asked for changed rows five times a second."""
 
@@ -36,6 +38,7 @@ def work(run: Run) -> Phase | None:
     stream = run.ensure_stream(Direction.FORWARD)
     run.copier = copier = build_copier(run.migration)
     copier.plan()
+    stream.await_delivery(FOLLOWING_SECONDS)
     if run.should_stop:
         return None
     with ThreadPoolExecutor(run.migration.config.copy_.workers, thread_name_prefix="copy") as executor:
