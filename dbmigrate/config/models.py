@@ -200,8 +200,8 @@ class ThrottleSection(Section):
     max_source_write_factor: float = Field(
         default=1.3,
         ge=0,
-        description="While the application writes, rows are read for as small a part of the time as it takes for nine of ten "
-        "small writes on the source to last at most this many times as long as nine of ten without a copy (at least 1 ms). "
+        description="While the application writes, rows are read for as small a part of the time as it takes for small writes "
+        "on the source to last no more often than without a copy longer than this many times their median (at least 1 ms). "
         "0 reads at full speed; `max_source_write_ms` replaces it.",
     )
 

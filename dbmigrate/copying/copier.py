@@ -17,14 +17,13 @@ from dbmigrate.copying.chunks import copy_chunk
 from dbmigrate.copying.in_flight import ChunksInFlight
 from dbmigrate.copying.loading import choose_load
 from dbmigrate.copying.reading import ChunkTask
-from dbmigrate.copying.sizing import LOADED_PIECE_BYTES, PIECE_BYTES, ChunkSizer
+from dbmigrate.copying.sizing import LOADED_PIECE_BYTES, PIECE_BYTES, SHORT_READ_BYTES, SHORT_READ_ROWS, ChunkSizer
 from dbmigrate.copying.stripes import plan_stripes
 from dbmigrate.domain.routes import Route
 from dbmigrate.domain.schema import TableName
 from dbmigrate.mysql.bulk_load import Way
 from dbmigrate.mysql.control import ControlStore
 from dbmigrate.mysql.faults import TooLargeError
-from dbmigrate.mysql.pacing import SHORT_READ_BYTES, SHORT_READ_ROWS
 from dbmigrate.mysql.servers import Server
 from dbmigrate.mysql.stripes import StripeState, claim_stripe, load_stripes, save_stripes
 from dbmigrate.mysql.throttle import Throttle

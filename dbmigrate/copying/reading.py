@@ -12,13 +12,14 @@ from dataclasses import dataclass, replace
 from dbmigrate.domain.keys import Key
 from dbmigrate.domain.routes import Route
 from dbmigrate.mysql.bulk_load import LoadPlan
-from dbmigrate.mysql.pacing import MOST_PAUSE_SECONDS
 from dbmigrate.mysql.sessions import Session
 from dbmigrate.mysql.statements import KeyRange, build_boundary_probe, build_next_keys
 from dbmigrate.mysql.stripes import StripeState
 from dbmigrate.mysql.transfer import RowLiterals, StreamedRows, read_range
 from dbmigrate.mysql.workplace import Workplace
 
+MOST_PAUSE_SECONDS = 1.0
+"""Between two short reads: their chunk's transaction is open meanwhile."""
 KEYS_AT_ONCE = 200
 """A read of its own, so short as well."""
 LEAST_READ_SECONDS = 0.0002

@@ -20,6 +20,10 @@ LOADED_PIECE_BYTES = 512 * 1024
 """Of a load, which is one statement in any case: what the kernel buffers on the way to a server, so that sending a piece does
 not wait for the one before to be loaded."""
 
+SHORT_READ_ROWS, SHORT_READ_BYTES = 20, 8 * 1024
+"""What a short read takes at most, if a row is not larger: about as long as its statement alone. A write that meets one waits for
+it (record 19 of the decisions)."""
+
 
 class ChunkSizer:
     """Adapts the rows of a table's chunks to measured time and bytes. Shared by the workers of one table.

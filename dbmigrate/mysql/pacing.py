@@ -15,14 +15,10 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 log = logging.getLogger(__name__)
 
-SHORT_READ_ROWS, SHORT_READ_BYTES = 20, 8 * 1024
-"""What a short read takes at most, if a row is not larger: about as long as its statement alone. A write that meets one waits
-for it."""
-MOST_PAUSE_SECONDS = 1.0
-"""Between two short reads: their chunk's transaction is open meanwhile."""
 FIRST_SHARE = 1 / 16
 """Where it begins, as nothing is known then: after two judgements a source with room is read at full speed."""
 LEAST_SHARE = 1 / 32
@@ -39,14 +35,13 @@ LEAST_LIMIT_SECONDS = 0.001
 CALIBRATING_WRITES = 30
 KEPT_WRITES = 60
 LOOKED_AT_WRITES = 2
-APART_SECONDS = 0.005
-"""Between the writes without a copy: those that follow at once are quicker than what comes now and then."""
+LEAST_APART_SECONDS = 0.005
+"""Between writes: those that follow at once are quicker than what comes now and then. And not beside the chunk's own heartbeat."""
 WRITING_SECONDS = 2.0
 """An application counts as writing for so long after a change of its own."""
 JUDGED_WRITES = 32
-"""A judgement needs so many. On a source with one core a fifth to a half of the writes are slow beside a chunk. If it is a fifth,
-at most one in sixteen seems slow to one judgement in three where it is of five writes, one in six of eight, one in seven of
-sixteen and one in thirty of twenty-four; and two or three that luck made good are enough to read a table at full speed."""
+"""A judgement needs so many: of fewer, luck makes a source without room look like one with it often enough to read a table at full
+speed within seconds."""
 TOO_MANY_SLOW, FEW_SLOW = 1 / 8, 1 / 16
 """Of the writes judged, besides as many as are slow while no chunk is read; between the two nothing changes."""
 BETWEEN_PROBES_SECONDS = 0.1
@@ -54,20 +49,26 @@ BETWEEN_PROBES_SECONDS = 0.1
 
 @dataclass(frozen=True, slots=True)
 class ProbePlan:
-    """How many writes are made beside a chunk, and how far apart: spread over it, pauses between its reads included."""
+    """How many writes are made beside a chunk, and how far apart."""
 
     writes: int
     apart_seconds: float
 
 
 AT_ONCE, IN_SHORT_READS, SELDOM = ProbePlan(8, 0.005), ProbePlan(12, 0.04), ProbePlan(5, 0.1)
-"""The last in short reads once it is known that there is no room to spare: these writes take the source's time as well."""
+"""Beside a chunk that is read by one statement; beside one in short reads, over the pauses between them as well; and there once
+it is known that there is no room to spare, because these writes take the source's time, too."""
+TURN = 0.618
+"""The first write beside a chunk comes later by this part of the distance than at the chunk before, around and around: a short
+chunk would always be met at the same moment otherwise."""
 
 
 @dataclass
 class _Probe:
-    """Writes made since a chunk began: after how many seconds, and how long they took."""
+    """Writes made since a chunk began: after how many seconds, and how long they took. ``is_at_once``: the chunk is read by one
+    statement."""
 
+    is_at_once: bool
     writes: list[tuple[float, float]] = field(default_factory=list)
     is_over: bool = False
 
@@ -79,8 +80,9 @@ def _begin_thread(work: Callable[[], None]) -> None:
 class Pacer:
     """Finds the share of time for reading the source by its effect on writes. Thread-safe.
 
-    ``time_write`` commits a small write on the source and returns its seconds; ``factor`` says how many times as long as
-    without a copy it may take, by the slowest tenth of those. ``read_changes`` returns a number that moves whenever the application changes a row.
+    ``time_write`` commits a small write on the source and returns its seconds; a write is slow that takes
+    more than ``factor`` times their median without a copy. ``read_changes`` returns a number that moves whenever the
+    application changes a row.
     ``begin_chunk`` and ``record_read`` of one chunk are called by one thread.
     """
 
@@ -104,7 +106,7 @@ class Pacer:
         self._own = threading.local()
         self._read_seconds = 0.0
         self._changes, self._changed_at = 0, float("-inf")
-        self._probed_at = float("-inf")
+        self._probed_at, self._turn = float("-inf"), 0.0
 
     @property
     def share(self) -> float:
@@ -141,7 +143,7 @@ class Pacer:
                 return
             wanted = LOOKED_AT_WRITES if self._quiet else CALIBRATING_WRITES
         for _ in range(wanted):
-            self._sleep(APART_SECONDS)
+            self._sleep(LEAST_APART_SECONDS)
             seconds = self._time_write()
             with self._lock:
                 self._quiet.append(seconds)
@@ -155,11 +157,11 @@ class Pacer:
                 return 0.0
             now = self._clock()
             if now - self._probed_at >= BETWEEN_PROBES_SECONDS:
-                self._probed_at = now
-                self._own.probe = probe = _Probe()
+                self._probed_at, self._turn = now, (self._turn + TURN) % 1.0
+                self._own.probe = probe = _Probe(plan is AT_ONCE)
                 if plan is IN_SHORT_READS and self._was_slow:
                     plan = SELDOM
-                self._in_background(lambda: self._time_writes(probe, plan))
+                self._in_background(partial(self._time_writes, probe, plan, plan.apart_seconds * self._turn))
             return min(MOST_GAP_SECONDS, self._read_seconds / (self._share * AT_ONCE_PART)) if self._share < 1.0 else 0.0
 
     def record_read(self, seconds: float) -> None:
@@ -172,9 +174,9 @@ class Pacer:
             probe.is_over = True
             writes = [took for began, took in probe.writes if began < seconds]
             self._judged += writes
-            if not writes:  # too short for one
+            if not writes and probe.is_at_once:  # too short for one
                 self._share = min(1.0, self._share * RISE)
-            elif len(self._judged) >= JUDGED_WRITES:
+            if len(self._judged) >= JUDGED_WRITES:
                 self._judge()
 
     def _judge(self) -> None:
@@ -200,10 +202,10 @@ class Pacer:
         limit = self._find_limit()
         return sum(took > limit for took in self._quiet) / len(self._quiet)
 
-    def _time_writes(self, probe: _Probe, plan: ProbePlan) -> None:
+    def _time_writes(self, probe: _Probe, plan: ProbePlan, first_after: float) -> None:
         began = self._clock()
-        for _ in range(plan.writes):
-            self._sleep(plan.apart_seconds)  # the first not beside the chunk's own heartbeat
+        for number in range(plan.writes):
+            self._sleep(plan.apart_seconds if number else max(LEAST_APART_SECONDS, first_after))
             if probe.is_over:
                 return
             since = self._clock() - began

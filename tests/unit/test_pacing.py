@@ -182,6 +182,36 @@ def test_writes_beside_short_reads_are_few_where_there_is_no_room() -> None:
     assert count_writes() == SELDOM.writes < IN_SHORT_READS.writes
 
 
+def test_short_reads_without_a_write_beside_them_prove_nothing() -> None:
+    """A chunk that is read by one statement is too short to be felt then; many small tables in short reads are not."""
+    source = Source()
+    source.look()
+    for _ in range(50):
+        source.look()
+        source.pacer.begin_chunk(IN_SHORT_READS)
+        source.pacer.record_read(0.001)
+        source.probes.clear()
+        source.now += 0.2
+    assert source.pacer.share == FIRST_SHARE
+
+
+def test_the_first_write_beside_a_chunk_meets_another_part_of_each() -> None:
+    source, slept = Source(), []
+    source.sleep = slept.append  # type: ignore[method-assign, assignment]
+    source.pacer._sleep = slept.append
+    source.look()
+    firsts = []
+    for _ in range(4):
+        source.now += 0.2
+        source.look()
+        source.pacer.begin_chunk(IN_SHORT_READS)
+        slept.clear()
+        source.probes.pop()()
+        firsts.append(round(slept[0], 3))
+    assert len(set(firsts)) == 4
+    assert all(0.005 <= first <= IN_SHORT_READS.apart_seconds for first in firsts)
+
+
 def test_an_application_that_stopped_writing_is_not_waited_for() -> None:
     source = Source(reading_ms=6)
     source.run_chunks(10)
