@@ -89,7 +89,7 @@ def measure_tables(options: argparse.Namespace) -> tuple[list[dict[str, Any]], s
                     f"INSERT INTO {SCHEMA}.{TABLE}_{number} SELECT seq, CONCAT('note ', seq) FROM {SCHEMA}.seq_1_to_{ROWS_A_TABLE}",
                 )
             rows = tables * ROWS_A_TABLE
-            points.append(_move(source, target, tables, workers=2, rows=rows, repeats=1 if tables > 1_000 else options.repeats))
+            points.append(_move(source, target, tables, workers=2, rows=rows, repeats=options.repeats))
     return points, "tables"
 
 
