@@ -48,14 +48,14 @@ BETWEEN_PROBES_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class ProbePlan:
+class _ProbePlan:
     """How many writes are made beside a chunk, and how far apart."""
 
     writes: int
     apart_seconds: float
 
 
-AT_ONCE, IN_SHORT_READS, SELDOM = ProbePlan(8, 0.005), ProbePlan(12, 0.04), ProbePlan(5, 0.1)
+AT_ONCE, IN_SHORT_READS, SELDOM = _ProbePlan(8, 0.005), _ProbePlan(12, 0.04), _ProbePlan(5, 0.1)
 """Beside a chunk that is read by one statement; beside one in short reads, over the pauses between them as well; and there once
 it is known that there is no room to spare, because these writes take the source's time, too."""
 TURN = 0.618
@@ -80,10 +80,9 @@ def _begin_thread(work: Callable[[], None]) -> None:
 class Pacer:
     """Finds the share of time for reading the source by its effect on writes. Thread-safe.
 
-    ``time_write`` commits a small write on the source and returns its seconds; a write is slow that takes
-    more than ``factor`` times their median without a copy. ``read_changes`` returns a number that moves whenever the
-    application changes a row.
-    ``begin_chunk`` and ``record_read`` of one chunk are called by one thread.
+    ``time_write`` commits a small write on the source and returns its seconds; a write is slow that takes more than
+    ``factor`` times their median without a copy. ``read_changes`` returns a number that moves whenever the application
+    changes a row. ``begin_chunk`` and ``record_read`` of one chunk are called by one thread.
     """
 
     def __init__(
@@ -148,7 +147,7 @@ class Pacer:
             with self._lock:
                 self._quiet.append(seconds)
 
-    def begin_chunk(self, plan: ProbePlan = AT_ONCE) -> float:
+    def begin_chunk(self, *, in_short_reads: bool = False) -> float:
         """A chunk starts now; returns after how many seconds the next may, 0.0 where nothing holds it back. One that is read
         in short reads need not wait: they do."""
         self._own.probe = None
@@ -158,11 +157,12 @@ class Pacer:
             now = self._clock()
             if now - self._probed_at >= BETWEEN_PROBES_SECONDS:
                 self._probed_at, self._turn = now, (self._turn + TURN) % 1.0
-                self._own.probe = probe = _Probe(plan is AT_ONCE)
-                if plan is IN_SHORT_READS and self._was_slow:
-                    plan = SELDOM
+                self._own.probe = probe = _Probe(not in_short_reads)
+                plan = AT_ONCE if not in_short_reads else SELDOM if self._was_slow else IN_SHORT_READS
                 self._in_background(partial(self._time_writes, probe, plan, plan.apart_seconds * self._turn))
-            return min(MOST_GAP_SECONDS, self._read_seconds / (self._share * AT_ONCE_PART)) if self._share < 1.0 else 0.0
+            if in_short_reads or self._share >= 1.0:
+                return 0.0
+            return min(MOST_GAP_SECONDS, self._read_seconds / (self._share * AT_ONCE_PART))
 
     def record_read(self, seconds: float) -> None:
         """The chunk took so long to read: judge the writes made meanwhile, as soon as there are enough."""
@@ -202,7 +202,7 @@ class Pacer:
         limit = self._find_limit()
         return sum(took > limit for took in self._quiet) / len(self._quiet)
 
-    def _time_writes(self, probe: _Probe, plan: ProbePlan, first_after: float) -> None:
+    def _time_writes(self, probe: _Probe, plan: _ProbePlan, first_after: float) -> None:
         began = self._clock()
         for number in range(plan.writes):
             self._sleep(plan.apart_seconds if number else max(LEAST_APART_SECONDS, first_after))

@@ -132,19 +132,19 @@ def build_row_literal(route: Route) -> str:
 
 def build_boundary_probe(table: Table, keys: KeyRange, rows: int) -> str:
     """The key of the ``rows``-th row of a range in key order; no row where the range holds fewer."""
-    names = [column.name for column in table.key_columns]
-    return (
-        f"SELECT {key_expression(table.key_columns)} FROM {_from(table)} WHERE {range_predicate(names, keys)} "
-        f"ORDER BY {quote_columns(names)} LIMIT 1 OFFSET {rows - 1}"
-    )
+    return f"{_keys_in_order(table, keys)} LIMIT 1 OFFSET {rows - 1}"
 
 
 def build_next_keys(table: Table, keys: KeyRange, rows: int) -> str:
     """The keys of the first ``rows`` rows of a range, in key order; fewer where it holds fewer."""
+    return f"{_keys_in_order(table, keys)} LIMIT {rows}"
+
+
+def _keys_in_order(table: Table, keys: KeyRange) -> str:
     names = [column.name for column in table.key_columns]
     return (
         f"SELECT {key_expression(table.key_columns)} FROM {_from(table)} WHERE {range_predicate(names, keys)} "
-        f"ORDER BY {quote_columns(names)} LIMIT {rows}"
+        f"ORDER BY {quote_columns(names)}"
     )
 
 

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Protocol
 
 from dbmigrate.domain.errors import DbmigrateError
-from dbmigrate.mysql.pacing import AT_ONCE, IN_SHORT_READS, Pacer, ProbePlan
+from dbmigrate.mysql.pacing import Pacer
 
 LOOK_SECONDS = 0.5
 FIRST_GAP_SECONDS = 0.5
@@ -102,7 +102,7 @@ class Throttle:
     def wait(self, should_stop: Callable[[], bool]) -> None:
         """Return when a chunk may start, or when ``should_stop``."""
         while not should_stop():
-            wait_seconds = self._wait_seconds(AT_ONCE)
+            wait_seconds = self._wait_seconds()
             if wait_seconds <= 0:
                 return
             self._sleep(min(wait_seconds, 0.25))
@@ -119,7 +119,7 @@ class Throttle:
                 self._sleep(WAIT_FOR_OTHERS_SECONDS)
                 continue
             try:
-                wait_seconds = self._wait_seconds(IN_SHORT_READS)
+                wait_seconds = self._wait_seconds(in_short_reads=True)
                 if wait_seconds <= 0:
                     yield self._pacer.share
                     return
@@ -135,7 +135,7 @@ class Throttle:
             with self._lock:
                 self._may_start_at = max(self._may_start_at, self._clock()) + rows / rate
 
-    def _wait_seconds(self, probes: ProbePlan) -> float:
+    def _wait_seconds(self, *, in_short_reads: bool = False) -> float:
         with self._lock:
             now = self._clock()
             if now - self._checked_at >= LOOK_SECONDS or (self._pacer and self._pacer.is_blind):
@@ -144,8 +144,8 @@ class Throttle:
                 return 0.25
             if self._may_start_at > now:
                 return self._may_start_at - now
-            gap = max(self._gap_seconds, self._pacer.begin_chunk(probes) if self._pacer else 0.0)
-            if gap and probes is AT_ONCE:
+            gap = max(self._gap_seconds, self._pacer.begin_chunk(in_short_reads=in_short_reads) if self._pacer else 0.0)
+            if gap:
                 self._may_start_at = now + gap
             return 0.0
 

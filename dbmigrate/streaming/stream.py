@@ -6,11 +6,10 @@ costs re-reading and nothing else.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from dbmigrate.domain.errors import DbmigrateError, FatalError, TransientError
@@ -161,7 +160,7 @@ class Stream:
             pass
 
     def _await_schema_change(self) -> None:
-        with contextlib.suppress(DbmigrateError):
+        with suppress(DbmigrateError):
             self.await_delivery(EXPLAIN_SECONDS)
 
     def _guarded(self, work: Callable[[], None]) -> None:

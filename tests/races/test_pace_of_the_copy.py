@@ -43,7 +43,6 @@ def test_a_source_without_room_is_read_in_short_reads(
     """However reads and the keys that bound them fall on the ends of chunks and stripes, every row arrives."""
     monkeypatch.setattr("dbmigrate.copying.copier.SHORT_READ_ROWS", rows)
     monkeypatch.setattr("dbmigrate.copying.reading.KEYS_AT_ONCE", keys_at_once)
-    monkeypatch.setattr("dbmigrate.mysql.pacing.LEAST_LIMIT_SECONDS", 0.0)
     monkeypatch.setattr(Pacer, "share", property(lambda pacer: 0.5))
     race.write("[throttle]\nmax_source_write_factor = 1.3")
     for count in range(1, 4):

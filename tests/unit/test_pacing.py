@@ -171,7 +171,7 @@ def test_writes_beside_short_reads_are_few_where_there_is_no_room() -> None:
         source.now += 1.0
         source.look()
         before = source.writes
-        source.pacer.begin_chunk(IN_SHORT_READS)
+        source.pacer.begin_chunk(in_short_reads=True)
         source.probes.pop()()
         return source.writes - before
 
@@ -188,7 +188,7 @@ def test_short_reads_without_a_write_beside_them_prove_nothing() -> None:
     source.look()
     for _ in range(50):
         source.look()
-        source.pacer.begin_chunk(IN_SHORT_READS)
+        source.pacer.begin_chunk(in_short_reads=True)
         source.pacer.record_read(0.001)
         source.probes.clear()
         source.now += 0.2
@@ -204,7 +204,7 @@ def test_the_first_write_beside_a_chunk_meets_another_part_of_each() -> None:
     for _ in range(4):
         source.now += 0.2
         source.look()
-        source.pacer.begin_chunk(IN_SHORT_READS)
+        source.pacer.begin_chunk(in_short_reads=True)
         slept.clear()
         source.probes.pop()()
         firsts.append(round(slept[0], 3))
