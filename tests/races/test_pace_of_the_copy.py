@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
 from moves import Move
 
-from dbmigrate.mysql.pacing import Pacer
+from dbmigrate.copying.chunks import CopiedChunk, copy_chunk
+from dbmigrate.copying.reading import ChunkTask
+from dbmigrate.mysql.pacing import FIRST_SHARE, Pacer
+from dbmigrate.mysql.workplace import Workplace
 
 from .racing import Moment, Race
 
@@ -34,6 +38,23 @@ def test_only_an_application_that_writes_is_made_room_for(writes: bool, race: Ra
     race.require_equal()
     assert shares
     assert (min(shares) < 1.0) == writes
+
+
+def test_a_busy_application_is_noticed_before_the_first_chunk(race: Race, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it changed since the stream's position has come, however slow the stream is to begin."""
+    shares: list[float] = []
+
+    def note(workplace: Workplace, task: ChunkTask) -> CopiedChunk:
+        shares.append(task.share)
+        return copy_chunk(workplace, task)
+
+    monkeypatch.setattr("dbmigrate.copying.copier.copy_chunk", note)
+    race.write("[throttle]\nmax_source_write_factor = 1.3")
+    race.at("stream.position_noted", lambda: race.write_source("UPDATE item SET note = CONCAT(note, '.') WHERE id < 100"))
+    race.at("stream.delivered", lambda: time.sleep(0.3))
+    race.move()
+    race.require_equal()
+    assert shares[0] == FIRST_SHARE
 
 
 @pytest.mark.parametrize(("rows", "keys_at_once"), [(3, 1), (7, 5), (7, 21), (16, 200)])
