@@ -60,10 +60,10 @@ def copy_chunk(workplace: Workplace, task: ChunkTask) -> CopiedChunk:
         workplace.on_step("copy.chunk.read")
         with destination.pool.borrow() as session, workplace.require_tenure(Side.TARGET).transaction(session):
             most = destination.max_packet_bytes
-            if isinstance(first, RowLiterals):
-                write_rows(session, route, first, max_packet_bytes=most)
-            elif task.plan:
+            if task.plan:
                 load_rows(session, route, chain((first,), pieces), task.plan, max_packet_bytes=most)
+            elif isinstance(first, RowLiterals):
+                write_rows(session, route, first, max_packet_bytes=most)
             workplace.on_step("copy.chunk.written")
             done = reading.advance()
             save = build_cursor_save(workplace.migration_id, done, before=stripe)

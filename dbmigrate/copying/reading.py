@@ -15,7 +15,7 @@ from dbmigrate.mysql.bulk_load import LoadPlan
 from dbmigrate.mysql.sessions import Session
 from dbmigrate.mysql.statements import KeyRange, build_boundary_probe, build_next_keys
 from dbmigrate.mysql.stripes import StripeState
-from dbmigrate.mysql.transfer import RowLiterals, StreamedRows, read_range
+from dbmigrate.mysql.transfer import RowLiterals, StreamedRows, read_few, read_range
 from dbmigrate.mysql.workplace import Workplace
 
 MOST_PAUSE_SECONDS = 1.0
@@ -77,9 +77,12 @@ class ChunkReading:
                 return
 
     def _read_piece(self, keys: KeyRange) -> RowLiterals | StreamedRows:
-        if self._task.plan:
-            return StreamedRows(self._session, self._task.route, keys, self._task.plan)
-        return read_range(self._session, self._task.route, keys)
+        task = self._task
+        if task.share < 1.0 and task.piece_rows > 1:  # one row may be of any length
+            return read_few(self._session, task.route, keys, task.plan)
+        if task.plan:
+            return StreamedRows(self._session, task.route, keys, task.plan)
+        return read_range(self._session, task.route, keys)
 
     def _find_uppers(self, size: int, count: int) -> Iterator[Key | None]:
         """The last key of each piece, the end of the stripe where it comes before."""

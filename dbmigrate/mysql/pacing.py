@@ -1,8 +1,8 @@
 """Leaving the source to the application: which share of the time rows may be read while it writes.
 
 The throttle's default. Nobody has to know a limit: small writes made while a chunk is read are compared with the same
-writes made while none is. The share begins small and is four times as large at each judgement until writes take too long; then it
-is quartered at each that says they do, and grows slowly. So a source with room to spare is soon read at full speed. One
+writes made while none is. The share begins small and doubles at each judgement until writes take too long; then it is
+quartered at each that says they do, and grows slowly. So a source with room to spare is soon read at full speed. One
 without is read in short reads with time between them: a write that meets one waits for no longer than that, which is
 about what it takes now and then in any case (record 19 of the decisions).
 """
@@ -20,14 +20,15 @@ from functools import partial
 log = logging.getLogger(__name__)
 
 FIRST_SHARE = 1 / 16
-"""Where it begins, as nothing is known then: after two judgements a source with room is read at full speed."""
+"""Where it begins, as nothing is known then: after four judgements a source with room is read at full speed."""
 LEAST_SHARE = 1 / 32
 """The copy never stops altogether: it would not be seen that it may go on."""
 AT_ONCE_PART = 1 / 8
 """Of the share, for chunks that are read at once: they are felt for longer than they are read."""
 MOST_GAP_SECONDS = 30.0
 FALL = 4.0
-FIRST_RISE = 4.0
+FIRST_RISE = 2.0
+"""Luck at two judgements must not lead to full speed: half of the time shows what a quarter may not."""
 RISE = 2 ** (1 / 10)
 """Growth where writes were quick, after the first judgement that they were not, and at a chunk too short for one."""
 LEAST_LIMIT_SECONDS = 0.001

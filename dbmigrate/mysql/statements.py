@@ -161,22 +161,40 @@ def build_key_span(table: Table) -> str:
     return f"SELECT MIN({first}), MAX({first}) FROM {quote_table(table.name)}"
 
 
-def _rows(route: Route, row: str | None, predicate: str, separator: str) -> str:
-    return (
-        f"SELECT COUNT(*), GROUP_CONCAT({row or build_row_literal(route)} SEPARATOR '{separator}') "
-        f"FROM {_from(route.origin)} WHERE {_where(predicate, route.where)}"
-    )
-
-
 def build_chunk_read(route: Route, keys: KeyRange, *, row: str | None = None, separator: str = ",") -> str:
     """Row count and the text of all rows of a range: literals ready to follow VALUES, or what ``row`` makes of each."""
-    predicate = range_predicate([c.name for c in route.origin.key_columns], keys)
-    return _rows(route, row, predicate, separator)
+    return _gathered(route, row, _in_range(route, keys), separator)
 
 
 def build_keys_read(route: Route, keys: Sequence[Key], *, row: str | None = None, separator: str = ",") -> str:
     """Row count and the text of the rows with these keys: literals ready to follow VALUES, or what ``row`` makes of each."""
-    return _rows(route, row, own_keys_predicate(route.origin, keys), separator)
+    return _gathered(route, row, own_keys_predicate(route.origin, keys), separator)
+
+
+def build_few_of_range(route: Route, keys: KeyRange, *, row: str | None = None) -> str:
+    """The text of every row of a range, each as a row of the result: a literal, or what ``row`` makes of it."""
+    return _one_by_one(route, row, _in_range(route, keys))
+
+
+def build_few_keys_read(route: Route, keys: Sequence[Key], *, row: str | None = None) -> str:
+    """The text of the rows with these keys, each as a row of the result: a literal, or what ``row`` makes of it."""
+    return _one_by_one(route, row, own_keys_predicate(route.origin, keys))
+
+
+def _in_range(route: Route, keys: KeyRange) -> str:
+    return range_predicate([column.name for column in route.origin.key_columns], keys)
+
+
+def _gathered(route: Route, row: str | None, predicate: str, separator: str) -> str:
+    return f"SELECT COUNT(*), GROUP_CONCAT({row or build_row_literal(route)} SEPARATOR '{separator}') {_of_rows(route, predicate)}"
+
+
+def _one_by_one(route: Route, row: str | None, predicate: str) -> str:
+    return f"SELECT {row or build_row_literal(route)} {_of_rows(route, predicate)}"
+
+
+def _of_rows(route: Route, predicate: str) -> str:
+    return f"FROM {_from(route.origin)} WHERE {_where(predicate, route.where)}"
 
 
 def build_replace_prefix(route: Route) -> bytes:

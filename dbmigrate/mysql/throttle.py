@@ -89,6 +89,11 @@ class Throttle:
         """Whether chunks start apart, by a limit in milliseconds."""
         return self._gap_seconds > 0
 
+    @property
+    def holds_back(self) -> bool:
+        """Whether rows are read for a part of the time only."""
+        return self.spaces_chunks or (self._pacer is not None and self._pacer.share < 1.0)
+
     def watch_changes(self, read_changes: Callable[[], int]) -> None:
         """Take this number's movement for changes by the application."""
         if self._pacer:

@@ -31,6 +31,9 @@ log = logging.getLogger(__name__)
 
 BATCH_KEYS = 1_000
 BATCH_BYTES = 4 * 1024 * 1024
+SPARING_KEYS, MOST_SPARING_BATCHES = 20, 50
+"""Keys of a batch, and batches of a round, where the origin has no room: what it writes waits for the batch it meets (record 19 of
+the decisions). A round of more keys than both allow has larger batches, for the stream must keep up."""
 MOST_JOINS = 10
 DUPLICATE_ENTRY = 1062
 
@@ -67,6 +70,8 @@ class Flusher:
             )
             for name, route in self._routes.items()
         }
+        self.spares_origin: Callable[[], bool] = lambda: False
+        """Whether rows are read again a few at a time now, one batch after the other."""
         self._vanished: Keys = {}
         self._vanished_lock = threading.Lock()
         self._joined: deque[tuple[TableName, Key]] = deque()  # keys that joined a batch while it was written
@@ -130,11 +135,13 @@ class Flusher:
 
     def _tasks(self, table: TableName, keys: list[Key]) -> list[Callable[[], None]]:
         """Work that may run at the same time: one task a batch, or one for all where batches may not overlap."""
-        size = self._batch_keys[table]
+        size, is_sparing = self._batch_keys[table], self.spares_origin()
+        if is_sparing:
+            size = min(size, max(SPARING_KEYS, len(keys) // MOST_SPARING_BATCHES))
         if has_integer_key(self._routes[table].origin):
             keys.sort(key=int)  # neighbours in one batch are read as ranges
         batches = [keys[start : start + size] for start in range(0, len(keys), size)]
-        if self._passes[table]:
+        if self._passes[table] and not is_sparing:
             return [lambda batch=batch: self._flush_batch(table, batch) for batch in batches]  # type: ignore[misc]
         return [lambda: self._flush_in_order(table, batches)]
 

@@ -312,14 +312,14 @@ class Stream:
         return self._keys_seen
 
     @contextmanager
-    def gathering(self, seconds: float) -> Iterator[None]:
+    def gathering(self, seconds: float, *, spares_origin: Callable[[], bool]) -> Iterator[None]:
         """Let changes gather for so long between rounds, for as long as nobody needs them at once: fewer statements, in
-        which rows that changed often are read once."""
-        self._gather_seconds = seconds
+        which rows that changed often are read once. And read them a few at a time where the origin is to be spared."""
+        self._gather_seconds, self._flusher.spares_origin = seconds, spares_origin
         try:
             yield
         finally:
-            self._gather_seconds = 0.0
+            self._gather_seconds, self._flusher.spares_origin = 0.0, lambda: False
 
     def hold_flushing(self) -> None:
         """Begin no other round: keys that arrive from now on are kept until ``resume_flushing``."""

@@ -25,8 +25,18 @@ from dbmigrate.mysql.bulk_load import LoadPlan, LoadSettings, Way, plan_load
 from dbmigrate.mysql.faults import ConnectionLostError
 from dbmigrate.mysql.introspection import read_server_version, read_table
 from dbmigrate.mysql.statements import KeyRange
-from dbmigrate.mysql.transfer import ResultCutError, StreamedRows, load_rows, read_range, write_rows
+from dbmigrate.mysql.transfer import (
+    FEW_ROWS,
+    ResultCutError,
+    StreamedRows,
+    load_rows,
+    read_few,
+    read_keys,
+    read_range,
+    write_rows,
+)
 from dbmigrate.streaming import loading
+from dbmigrate.throwaway.local_servers import LocalServer
 
 PACKET = 1 << 25
 
@@ -173,6 +183,31 @@ def test_more_than_the_targets_packet_is_asked_for_again_in_less(sides: tuple[Si
     rows = StreamedRows(origin.session, route, KeyRange(), found)
     with pytest.raises(ResultCutError):
         load_rows(destination.session, route, [rows], found, max_packet_bytes=4096)
+
+
+@pytest.mark.parametrize("planning", [pytest.param(plan_load, id="loaded"), pytest.param(None, id="literals")])
+def test_a_row_larger_than_the_sources_packet_is_never_left_out(
+    planning: Callable[..., LoadPlan | None] | None, server_factory: Callable[..., LocalServer]
+) -> None:
+    """However it is asked for: among few rows, which are read one by one, or among many."""
+    server = server_factory(max_allowed_packet="1M")
+    server.execute("CREATE DATABASE shop")
+    server.execute("CREATE TABLE shop.t (id INT PRIMARY KEY, v LONGTEXT, w LONGTEXT)")
+    server.execute("INSERT INTO shop.t VALUES (1, 'x', ''), (2, REPEAT('y', 700000), REPEAT('z', 700000)), (3, 'z', '')")
+    side = Side(Database(server, "shop"))
+    table = side.read_table()
+    route = Route(table, table, tuple(CarriedColumn(column, column) for column in table.columns), ("id",))
+    found = planning(route, origin=side.version, destination=side.version) if planning else None
+    with contextlib.closing(side.session) as session:
+        assert read_few(session, route, KeyRange(b"2"), found).count == 1
+        assert read_keys(session, route, [b"1", b"3", b"9"], plan=found).count == 2
+        for read in (
+            lambda: read_few(session, route, KeyRange(), found),
+            lambda: read_keys(session, route, [b"2"], plan=found),
+            lambda: read_keys(session, route, [b"%d" % key for key in range(FEW_ROWS + 1)], plan=found),
+        ):
+            with pytest.raises(ResultCutError):
+                read()
 
 
 @pytest.mark.parametrize(("pair", "planning"), WAYS)

@@ -28,7 +28,7 @@ from dbmigrate.mysql.identifiers import quote_columns, quote_table
 from dbmigrate.mysql.introspection import read_schema, read_server_version, read_table
 from dbmigrate.mysql.literals import key_expression, literal_expression, row_literal_expression
 from dbmigrate.mysql.statements import KeyRange
-from dbmigrate.mysql.transfer import StreamedRows, load_rows
+from dbmigrate.mysql.transfer import StreamedRows, load_rows, read_few, read_range
 
 Planning = Callable[..., LoadPlan | None]
 CONVERTED = frozenset({"bit_1", "bit_64", "year", "latin1", "latin1_bin", "ucs2"})
@@ -66,6 +66,9 @@ def carry_as_bytes(pair: Pair, table: Table, twin: Table, planning: Planning) ->
         plan = planning(route, origin=next(versions), destination=next(versions))
         if plan is None:
             return False
+        gathered = b"".join(bytes(part) for part in StreamedRows(source, route, KeyRange(), plan).parts)
+        assert read_few(source, route, KeyRange(), plan).text == gathered
+        assert read_few(source, route, KeyRange(), None) == read_range(source, route, KeyRange())
         load_rows(target, route, [StreamedRows(source, route, KeyRange(), plan)], plan, max_packet_bytes=1 << 26)
     finally:
         source.close()

@@ -10,8 +10,10 @@ from moves import Move
 
 from dbmigrate.copying.chunks import CopiedChunk, copy_chunk
 from dbmigrate.copying.reading import ChunkTask
+from dbmigrate.domain.phases import Phase
 from dbmigrate.mysql.pacing import FIRST_SHARE, Pacer
 from dbmigrate.mysql.workplace import Workplace
+from dbmigrate.streaming.flusher import SPARING_KEYS
 
 from .racing import Moment, Race
 
@@ -71,6 +73,25 @@ def test_a_source_without_room_is_read_in_short_reads(
     race.move()
     race.require_equal()
     assert race.passed.count("copy.chunk.piece") > 3
+
+
+@pytest.mark.parametrize("is_spared", [False, True])
+def test_changed_rows_are_read_a_few_at_a_time_where_there_is_no_room(
+    is_spared: bool, race: Race, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One batch after the other: what the application writes waits for as long as a batch is read."""
+    monkeypatch.setattr(Pacer, "share", property(lambda pacer: 0.5 if is_spared else 1.0))
+    race.write("[throttle]\nmax_source_write_factor = 1.3")
+    # every other id exists
+    race.at("copy.chunk.begin", lambda: race.write_source(f"UPDATE item SET note = CONCAT(note, '.') WHERE id <= {10 * SPARING_KEYS}"))
+    for count in range(2, 5):  # the first of them is waited for, the next are copied meanwhile
+        race.at(Moment("copy.chunk.begin", count), lambda: time.sleep(0.4))
+    race.move(Phase.COPY)
+    batches = [step for step in race.passed if step.startswith("flush.batch.")]
+    once = ["flush.batch.read", "flush.batch.written", "flush.batch.committed"]
+    assert batches == once * (5 if is_spared else 1)
+    race.move()
+    race.require_equal()
 
 
 @pytest.mark.parametrize("is_held_back", [False, True])

@@ -81,10 +81,10 @@ def test_nothing_is_measured_and_nothing_waits_while_nobody_writes() -> None:
 
 def test_a_source_with_room_to_spare_is_soon_read_at_full_speed() -> None:
     source = Source()
-    gaps = source.run_chunks(12)
+    gaps = source.run_chunks(20)
     assert gaps[0] == 0.0  # nothing is known of the next one's length
     assert gaps[1] == pytest.approx(source.read_seconds / (FIRST_SHARE * AT_ONCE_PART))
-    assert gaps[5] == pytest.approx(source.read_seconds / (4 * FIRST_SHARE * AT_ONCE_PART))
+    assert gaps[5] == pytest.approx(source.read_seconds / (2 * FIRST_SHARE * AT_ONCE_PART))
     assert gaps[-1] == 0.0
     assert source.pacer.reason == ""
 
@@ -152,7 +152,7 @@ def test_what_becomes_slow_without_a_copy_is_not_blamed_on_it() -> None:
 
 def test_a_millisecond_is_never_slow() -> None:
     source = Source(quiet_ms=0.1, reading_ms=0.9)
-    source.run_chunks(12)
+    source.run_chunks(20)
     source.look()
     assert source.pacer.share == 1.0
 

@@ -42,7 +42,7 @@ def work(run: Run) -> Phase | None:
     if run.should_stop:
         return None
     with ThreadPoolExecutor(run.migration.config.copy_.workers, thread_name_prefix="copy") as executor:
-        with stream.gathering(GATHERING_SECONDS):
+        with stream.gathering(GATHERING_SECONDS, spares_origin=lambda: run.migration.throttle.holds_back):
             is_complete = copier.run(executor)
         if not is_complete:
             if run.stream is not None:
