@@ -58,7 +58,7 @@ LEAST_SAMPLES = 100
 
 def measure(options: argparse.Namespace) -> Report:
     """Alternating: without a copy, with one at the default throttle, at full speed, and within a stated limit."""
-    rows = options.rows or (20_000 if options.quick else 60_000)
+    rows = options.rows or (20_000 if options.quick else 100_000)
     repeats = options.repeats or (1 if options.quick else 5)
     alone_seconds = 3.0 if options.quick else 15.0
     latencies: dict[str, list[dict[str, float]]] = {"alone": [], "copy": [], "full speed": [], "limited": []}
