@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from dbmigrate.domain.keys import Key
 from dbmigrate.domain.routes import Route
 from dbmigrate.mysql.bulk_load import LoadPlan
+from dbmigrate.mysql.key_predicates import KeyRange
 from dbmigrate.mysql.sessions import Session
-from dbmigrate.mysql.statements import KeyRange, build_boundary_probe, build_next_keys
+from dbmigrate.mysql.statements import build_boundary_probe, build_next_keys
 from dbmigrate.mysql.stripes import StripeState
 from dbmigrate.mysql.transfer import RowLiterals, StreamedRows, read_few, read_range
 from dbmigrate.mysql.workplace import Workplace

@@ -18,9 +18,10 @@ from dbmigrate.lanes.backfill import Backfill
 from dbmigrate.lanes.patience import Patient
 from dbmigrate.mysql.dependents import OWN_MARK, mark_query
 from dbmigrate.mysql.identifiers import quote_identifier, quote_table
+from dbmigrate.mysql.key_predicates import KeyRange, range_predicate
 from dbmigrate.mysql.lane_journal import Journal, StepIdentity
 from dbmigrate.mysql.sessions import Session
-from dbmigrate.mysql.statements import KeyRange, build_boundary_probe, range_predicate
+from dbmigrate.mysql.statements import build_boundary_probe
 
 BATCH_SECONDS = 0.25
 """A batch that takes longer is followed by a smaller one."""

@@ -24,11 +24,11 @@ from dbmigrate.lanes.stalls import StallMeter
 from dbmigrate.lanes.statements import Dropped, Statement, StatementKind, parse_statement, shorten
 from dbmigrate.mysql.definition_prints import read_print
 from dbmigrate.mysql.dependents import mark_query
+from dbmigrate.mysql.foreign_key_lookups import build_orphan_count
 from dbmigrate.mysql.identifiers import quote_identifier, quote_string, quote_table
 from dbmigrate.mysql.introspection import read_table
 from dbmigrate.mysql.lane_journal import Journal, JournalledStep, StepState
 from dbmigrate.mysql.sessions import Endpoint, Session, SessionPool
-from dbmigrate.mysql.statements import build_orphan_count
 
 MOST_PASSES = 5
 """A backfill that must be complete looks at its table so often: rows of an old version may come in meanwhile."""

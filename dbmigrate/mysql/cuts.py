@@ -9,8 +9,9 @@ from collections.abc import Sequence
 
 from dbmigrate.domain.keys import Key
 from dbmigrate.domain.schema import Table
+from dbmigrate.mysql.key_predicates import KeyRange
 from dbmigrate.mysql.sessions import Session
-from dbmigrate.mysql.statements import KeyRange, build_boundary_probe, build_key_span
+from dbmigrate.mysql.statements import build_boundary_probe, build_key_span
 
 _INTEGERS = frozenset({"tinyint", "smallint", "mediumint", "int", "bigint"})
 

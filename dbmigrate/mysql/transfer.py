@@ -16,10 +16,10 @@ from dbmigrate.domain.errors import FatalError
 from dbmigrate.domain.keys import Key
 from dbmigrate.domain.routes import Route
 from dbmigrate.mysql.bulk_load import LoadPlan, Way
+from dbmigrate.mysql.key_predicates import KeyRange
 from dbmigrate.mysql.parameters import RowParameters, RowPlaceholders, describe_placeholders
 from dbmigrate.mysql.sessions import Result, Session
 from dbmigrate.mysql.statements import (
-    KeyRange,
     build_chunk_read,
     build_delete,
     build_few_keys_read,

@@ -17,9 +17,9 @@ from dataclasses import replace
 from dbmigrate.domain.keys import Key
 from dbmigrate.domain.routes import Route
 from dbmigrate.domain.schema import ForeignKey, Table, TableName
+from dbmigrate.mysql.foreign_key_lookups import build_children_lookup, build_orphans_lookup
 from dbmigrate.mysql.literals import refuse_reason_as_key
 from dbmigrate.mysql.sessions import SessionPool
-from dbmigrate.mysql.statements import build_children_lookup, build_orphans_lookup
 
 LOOKUP_KEYS = 1_000
 ORPHANS_AT_ONCE = 10_000

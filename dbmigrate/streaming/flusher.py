@@ -18,9 +18,10 @@ from dbmigrate.domain.schema import TableName
 from dbmigrate.domain.steps import StepHook, no_step
 from dbmigrate.mysql.bulk_load import LoadPlan
 from dbmigrate.mysql.faults import ServerRefusedError, TooLargeError
+from dbmigrate.mysql.key_predicates import has_integer_key
 from dbmigrate.mysql.servers import Server
 from dbmigrate.mysql.sessions import ServerWarnedError
-from dbmigrate.mysql.statements import build_holders, build_truncate, build_unique_values, has_integer_key
+from dbmigrate.mysql.statements import build_holders, build_truncate, build_unique_values
 from dbmigrate.mysql.tenure import Tenure
 from dbmigrate.mysql.transfer import ResultCutError, delete_keys, load_rows, read_keys, write_rows
 from dbmigrate.streaming.cascades import Cascades, Keys, find_silent_uniques

@@ -17,12 +17,8 @@ from dbmigrate.domain.errors import FatalError
 from dbmigrate.domain.keys import Key
 from dbmigrate.domain.routes import CarriedColumn, Route
 from dbmigrate.domain.schema import TableName
-from dbmigrate.mysql.digests import compares_by_text
-from dbmigrate.mysql.servers import Server
-from dbmigrate.mysql.sessions import SessionPool
-from dbmigrate.mysql.statements import (
+from dbmigrate.mysql.comparison import (
     Comparison,
-    KeyRange,
     build_column_values,
     build_first_keys,
     build_key_digests,
@@ -32,6 +28,10 @@ from dbmigrate.mysql.statements import (
     compare_destination,
     compare_origin,
 )
+from dbmigrate.mysql.digests import compares_by_text
+from dbmigrate.mysql.key_predicates import KeyRange
+from dbmigrate.mysql.servers import Server
+from dbmigrate.mysql.sessions import SessionPool
 
 Digests = dict[Key, bytes]
 SAMPLED_KEYS = 20

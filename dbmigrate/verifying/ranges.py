@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from dbmigrate.domain.keys import Key
 from dbmigrate.domain.routes import Route, Side
+from dbmigrate.mysql.key_predicates import KeyRange
 from dbmigrate.mysql.servers import Server
-from dbmigrate.mysql.statements import KeyRange, build_boundary_probe
+from dbmigrate.mysql.statements import build_boundary_probe
 from dbmigrate.mysql.workplace import Workplace
 from dbmigrate.verifying.comparing import TableComparison
 

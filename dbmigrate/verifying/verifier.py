@@ -17,8 +17,9 @@ from dbmigrate.domain.routes import Route, Side
 from dbmigrate.domain.schema import ForeignKey, TableName
 from dbmigrate.domain.steps import StepHook, no_step
 from dbmigrate.mysql.cuts import cut_with_ends, find_stride
+from dbmigrate.mysql.foreign_key_lookups import build_orphan_count
+from dbmigrate.mysql.key_predicates import KeyRange
 from dbmigrate.mysql.servers import Server
-from dbmigrate.mysql.statements import KeyRange, build_orphan_count
 from dbmigrate.mysql.workplace import ChunkExecutor
 from dbmigrate.verifying.comparing import TableComparison
 from dbmigrate.verifying.ranges import RangeTask, compare_next

@@ -24,7 +24,7 @@ from dbmigrate.domain.schema import Table, TableName
 from dbmigrate.mysql.bulk_load import LoadPlan, LoadSettings, Way, plan_load
 from dbmigrate.mysql.faults import ConnectionLostError
 from dbmigrate.mysql.introspection import read_server_version, read_table
-from dbmigrate.mysql.statements import KeyRange
+from dbmigrate.mysql.key_predicates import KeyRange
 from dbmigrate.mysql.transfer import (
     FEW_ROWS,
     ResultCutError,

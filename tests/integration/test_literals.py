@@ -26,8 +26,8 @@ from dbmigrate.mysql.bulk_load import LoadPlan, Way
 from dbmigrate.mysql.digests import compares_by_text, digest_expression, range_digest_expression
 from dbmigrate.mysql.identifiers import quote_columns, quote_table
 from dbmigrate.mysql.introspection import read_schema, read_server_version, read_table
+from dbmigrate.mysql.key_predicates import KeyRange
 from dbmigrate.mysql.literals import key_expression, literal_expression, row_literal_expression
-from dbmigrate.mysql.statements import KeyRange
 from dbmigrate.mysql.transfer import StreamedRows, load_rows, read_few, read_range
 
 Planning = Callable[..., LoadPlan | None]

@@ -24,7 +24,7 @@ from dbmigrate.lanes.ladder import Rung, build_ways, climb
 from dbmigrate.lanes.statements import StatementKind, parse_statement
 from dbmigrate.mysql.dependents import _names
 from dbmigrate.mysql.faults import ServerRefusedError
-from dbmigrate.mysql.statements import KeyRange
+from dbmigrate.mysql.key_predicates import KeyRange
 from dbmigrate.workflow.lanes import judge_lane
 
 MARIADB = ServerVersion.parse("10.11.6-MariaDB")

@@ -1,4 +1,4 @@
-"""The statements of the data path as text."""
+"""Which rows: predicates as text, and that ranges hold exactly their keys."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dbmigrate.domain.schema import Column, Index, Table, TableName
-from dbmigrate.mysql.statements import KeyRange, keys_predicate, own_keys_predicate, range_predicate
+from dbmigrate.mysql.key_predicates import KeyRange, keys_predicate, own_keys_predicate, range_predicate
 
 
 def _holds(predicate: str, values: dict[str, int]) -> bool:
