@@ -50,6 +50,10 @@ DATA_SESSION = (
 )
 """READ COMMITTED keeps deletes of absent keys from locking gaps, so parallel batches do not deadlock."""
 
+_ALL_ROWS = "SET SESSION sql_select_limit = 18446744073709551615"
+"""A server may give its sessions a limit, which cuts results without a word: tables would not be seen, and rows that are not
+read again would count as deleted."""
+
 SHOW_ALL_WARNINGS = "SET max_error_count = 65535"
 """MySQL keeps it for accounts with SESSION_VARIABLES_ADMIN. Without it a statement with more warnings than are shown
 counts as one that changed values; ``check`` asks for the privilege where harmless warnings can be that many."""
@@ -102,6 +106,7 @@ class Endpoint:
             "connect_timeout": max(1, int(section.connect_timeout_seconds)),
             "unix_socket": section.unix_socket,
             "program_name": "dbmigrate",
+            "init_command": _ALL_ROWS,
             **_tls_options(section),
         }
         if raw:
