@@ -46,6 +46,7 @@ _LIKE_OURS = (
     f"sql_mode = '{EXACT_SQL_MODE}'"
 )
 _AS_BEFORE = "SET time_zone = @dbmigrate_zone, sql_mode = @dbmigrate_mode"
+_ALL_ROWS: sa.ColumnElement[int] = sa.literal_column("18446744073709551615", sa.BigInteger)
 _UTC = frozenset({"+00:00", "UTC", "GMT", "Etc/UTC"})
 
 
@@ -85,7 +86,7 @@ def _build_read(plan: MirrorPlan, columns: tuple[sa.ColumnClause[Any], ...]) -> 
     """Kept, because building it takes SQLAlchemy as long as the server needs to answer it.
 
     A current, locking read: a key may have been noted without its row having been changed, and what somebody else is
-    about to write is his to mirror.
+    about to write is his to mirror. Its own limit takes the place of one that the session may have.
     """
     selected: list[sa.ColumnClause[Any]] = [
         sa.literal_column(sql) for sql in (plan.key_literal, plan.row_literal, _ZONE, _MODE)
@@ -98,6 +99,7 @@ def _build_read(plan: MirrorPlan, columns: tuple[sa.ColumnClause[Any], ...]) -> 
         # A small table would be scanned, and the scan would lock rows of other transactions.
         .with_hint(table, f"FORCE INDEX ({quote_identifier(plan.key_index).replace('%', '%%')})")
         .with_for_update(nowait=True)
+        .limit(_ALL_ROWS)
     )
     if plan.where:
         statement = statement.where(sa.literal_column(f"({plan.where})"))

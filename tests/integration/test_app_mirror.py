@@ -93,6 +93,19 @@ def test_rows_that_are_gone_are_deleted_and_others_written(items: Any, mirrors: 
     assert items.target.execute("SELECT * FROM item") == ((2, 22), (3, 3))
 
 
+def test_a_limit_of_the_applications_session_cuts_no_mirror(items: Any, mirrors: Callable[..., Mirrors]) -> None:
+    """A row that is not read back would be deleted on the other side."""
+    service = mirrors(items)
+    with engine_of(items.source).connect() as connection:
+        connection.exec_driver_sql("SET sql_select_limit = 1")
+        connection.exec_driver_sql("UPDATE item SET v = v + 10")
+        mirror = service.write(Side.TARGET, 1, read_back(connection, [by_id(plans_of(items)["item"], 1, 2)]))
+        assert mirror is not None
+        connection.commit()
+        service.commit(service.begin_commit(mirror))
+    assert items.target.execute("SELECT * FROM item") == ((1, 11), (2, 12))
+
+
 def test_a_mirror_whose_owner_rolls_back_leaves_nothing(items: Any, mirrors: Callable[..., Mirrors]) -> None:
     service = mirrors(items)
     with engine_of(items.source).connect() as connection:
