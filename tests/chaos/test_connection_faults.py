@@ -69,13 +69,15 @@ class Assassin:
         self._thread.join()
 
 
-def _move_under_fire(move: Move, what: str, *, seed: int, seconds_in_soak: float) -> dict[str, int]:
+def _move_under_fire(
+    move: Move, what: str, *, seed: int, period_seconds: float, seconds_in_soak: float
+) -> dict[str, int]:
     with _own_account(move):
         move.write(SMALL_PIECES)
         with Writers(move.connect_to_owner, threads=2, rate=60, give_up_seconds=300) as writers:
             run = PersistentRun(move)
             run.await_phase("copy")
-            with Assassin(move, what, seed=seed, period_seconds=0.5) as assassin:
+            with Assassin(move, what, seed=seed, period_seconds=period_seconds) as assassin:
                 run.await_phase("soak", timeout=400)
                 until = time.monotonic() + seconds_in_soak
                 while time.monotonic() < until:
@@ -93,7 +95,8 @@ def _move_under_fire(move: Move, what: str, *, seed: int, seconds_in_soak: float
 )  # fmt: skip
 @pytest.mark.timeout(900)
 def test_connections_are_killed_at_random(what: str, seed: int, shop_move: Move) -> None:
-    killed = _move_under_fire(shop_move, what, seed=seed, seconds_in_soak=3.0 if seed == 1 else 15.0)
+    period, in_soak = (1.0, 3.0) if seed == 1 else (0.5, 15.0)
+    killed = _move_under_fire(shop_move, what, seed=seed, period_seconds=period, seconds_in_soak=in_soak)
     assert sum(killed.values()) >= 8, killed
 
 

@@ -94,7 +94,7 @@ def test_in_quiet_moments_nobody_is_rolled_back(busy: tuple[Any, Server]) -> Non
     database, server = busy
     quiet = QuietMoments(server, ID, time.sleep)
     with Writers(database, 6) as writers:
-        for _ in range(3):
+        for _ in range(2):
             before = writers.done
             quiet.execute(server, missing(database, server), doing="arming")
             assert missing(database, server) == []
