@@ -17,4 +17,4 @@ chunk_rows = 100
 """
 
 READ_IN_PIECES = SMALL_PIECES.replace("[throttle]\n", "[throttle]\nmax_source_write_factor = 0\n")
-"""The same where chunks are not held back for the application, which would have them read at once."""
+"""The same where chunks are not held back for the application: read in pieces, each while the one before is loaded."""

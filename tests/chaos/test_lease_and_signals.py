@@ -137,7 +137,7 @@ def test_a_runner_frozen_for_longer_than_its_lease(shop_move: Move, route: Calla
 
 
 def test_of_two_runners_at_once_one_works_and_the_other_is_refused(shop_move: Move, route: Callable[[], Any]) -> None:
-    shop_move.write(SMALL_PIECES)
+    shop_move.write(READ_IN_PIECES)
     with Writers(route, threads=2, rate=60) as writers:
         runners = [shop_move.start("run", "--yes", "--until", "cutover") for _ in range(3)]
         ends = [process.communicate(timeout=240) for process in runners]
@@ -156,7 +156,7 @@ def test_a_signal_stops_in_order_with_everything_saved(
     number: signal.Signals, shop_move: Move, route: Callable[[], Any]
 ) -> None:
     """Exit code 4, the lease given back: the next run starts at once, and goes on instead of starting anew."""
-    shop_move.write(SMALL_PIECES)
+    shop_move.write(READ_IN_PIECES)
     with Writers(route, threads=2, rate=60) as writers:
         for phase in ("copy", "verify", "soak"):
             process = shop_move.start("run", "--yes")

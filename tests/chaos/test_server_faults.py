@@ -12,7 +12,7 @@ from collections.abc import Callable
 import pytest
 from chaos.equality import require_equal
 from chaos.persistent_run import PersistentRun
-from chaos.small_pieces import SMALL_PIECES
+from chaos.small_pieces import READ_IN_PIECES, SMALL_PIECES
 from moves import Move
 
 from dbmigrate.domain.flavours import Flavour
@@ -61,7 +61,7 @@ def _go_through(move: Move, faults: list[tuple[str, Callable[[LocalServer], None
 def test_kill_9_of_the_target_while_copying_and_in_soak_and_of_the_source_while_verifying(
     server_factory: ServerFactory, build_move: BuildMove
 ) -> None:
-    move = build_move(server_factory(), server_factory(), SMALL_PIECES)
+    move = build_move(server_factory(), server_factory(), READ_IN_PIECES)
     faults = [("copy", _kill, Side.TARGET), ("verify", _kill, Side.SOURCE), ("soak", _kill, Side.TARGET)]
     run = _go_through(move, faults)
     assert not [end for end in run.ends if end[0] not in (0, 4)], run.ends
