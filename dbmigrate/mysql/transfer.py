@@ -34,8 +34,8 @@ from dbmigrate.mysql.streamed_statements import Part, StreamedStatement
 _RECORDS = re.compile(r"Records: (\d+)")
 FEW_ROWS = 100
 """So many rows at most are read as a result row each. MariaDB makes a table on disk for every GROUP_CONCAT of more than 512
-characters a row and removes it again, two files, which costs the origin 0.3 ms of its core; a result row costs us a
-microsecond or two (measured on MariaDB 10.11, orders of ten columns, a statement every 6 ms: 20 rows 0.79 ms gathered and 0.51
+characters a row and removes it again, two files, which costs the origin 0.3 ms of its core; a result row costs us two
+microseconds (measured on MariaDB 10.11, orders of ten columns, a statement every 6 ms: 20 rows 0.79 ms gathered and 0.51
 one by one, 100 rows 1.05 and 0.75, 1,000 rows 3.5 and 3.4)."""
 
 
