@@ -9,25 +9,23 @@ from collections.abc import Sequence
 
 from dbmigrate.domain.keys import Key
 from dbmigrate.domain.schema import Table
-from dbmigrate.mysql.key_predicates import KeyRange
+from dbmigrate.mysql.key_predicates import KeyRange, has_integer_key
 from dbmigrate.mysql.sessions import Session
 from dbmigrate.mysql.statements import build_boundary_probe, build_key_span
-
-_INTEGERS = frozenset({"tinyint", "smallint", "mediumint", "int", "bigint"})
 
 
 def cut_table(session: Session, table: Table, wanted: int) -> list[Key]:
     """Inner edges, ascending and distinct, that cut the table into at most about ``wanted`` parts."""
     if wanted <= 1:
         return []
-    return _cut_integers(session, table, wanted) if _is_cut_by_arithmetic(table) else _cut_index(session, table, wanted)
+    return _cut_integers(session, table, wanted) if has_integer_key(table) else _cut_index(session, table, wanted)
 
 
 def cut_with_ends(session: Session, table: Table, wanted: int) -> list[Key]:
     """The edges of ``cut_table``, and where keys are cut by arithmetic the lowest and the highest key around them."""
     if wanted <= 1:
         return []
-    if not _is_cut_by_arithmetic(table):
+    if not has_integer_key(table):
         return _cut_index(session, table, wanted)
     low, high = _read_span(session, table)
     return [str(edge).encode() for edge in sorted({low, *cut_span(low, high, wanted), high})]
@@ -36,15 +34,11 @@ def cut_with_ends(session: Session, table: Table, wanted: int) -> list[Key]:
 def find_stride(table: Table, edges: Sequence[Key], rows: int) -> int | None:
     """How wide a range of keys between these edges (``cut_with_ends``) is that holds about ``rows`` rows, and at most twice
     as many; None where keys are not integers, or lie too far apart for such a promise."""
-    if not _is_cut_by_arithmetic(table) or len(edges) < 2:
+    if not has_integer_key(table) or len(edges) < 2:
         return None
     span = int(edges[-1]) - int(edges[0]) + 1
     width = rows * span // max(1, table.estimated_rows)
     return max(rows, width) if width <= 2 * rows else None
-
-
-def _is_cut_by_arithmetic(table: Table) -> bool:
-    return len(table.key_columns) == 1 and table.key_columns[0].data_type in _INTEGERS
 
 
 def cut_span(low: int, high: int, wanted: int) -> list[int]:
