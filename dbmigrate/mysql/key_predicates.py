@@ -13,8 +13,8 @@ from itertools import pairwise
 from dbmigrate.domain.keys import Key
 from dbmigrate.domain.schema import Table
 from dbmigrate.mysql.identifiers import quote_identifier
+from dbmigrate.mysql.literals import INTEGERS
 
-_INTEGERS = frozenset({"tinyint", "smallint", "mediumint", "int", "bigint"})
 _LEAST_RUN = 20  # keys a range, on average: one range costs servers as much as ten keys
 
 
@@ -73,7 +73,7 @@ def keys_predicate(table: Table, key_columns: Sequence[str], keys: Sequence[Key]
 
 def has_integer_key(table: Table) -> bool:
     """Whether the key is one integer, so that keys have neighbours."""
-    return [column.data_type in _INTEGERS for column in table.key_columns] == [True]
+    return [column.data_type in INTEGERS for column in table.key_columns] == [True]
 
 
 def own_keys_predicate(table: Table, keys: Sequence[Key]) -> str:

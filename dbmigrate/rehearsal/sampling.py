@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from dbmigrate.domain.errors import RefusedError
 from dbmigrate.domain.schema import ForeignKey, Schema, Table, TableName
 from dbmigrate.mysql.identifiers import quote_columns, quote_identifier, quote_table
-from dbmigrate.mysql.literals import key_expression, literal_expression, row_literal_expression
+from dbmigrate.mysql.literals import INTEGERS, key_expression, literal_expression, row_literal_expression
 from dbmigrate.mysql.sessions import Session
 from dbmigrate.rehearsal.settings import SampledRows
 
@@ -21,7 +21,6 @@ WINDOWS = 20
 BATCH_ROWS = 500
 _BATCH_BYTES = 4 * 1024 * 1024
 _MOST_ROUNDS = 100
-_INTEGERS = frozenset({"tinyint", "smallint", "mediumint", "int", "bigint"})
 
 
 def rows_wanted(table: Table, wanted: SampledRows) -> int:
@@ -156,7 +155,7 @@ def _read_windows(session: Session, table: Table, rows: int) -> Iterator[list[tu
 def _find_starts(session: Session, table: Table, rows: int) -> list[int]:
     """Where windows begin: evenly between the lowest and the highest key. Empty where the key is no whole number."""
     first = table.key_columns[0]
-    if first.data_type not in _INTEGERS:
+    if first.data_type not in INTEGERS:
         return []
     name = quote_identifier(first.name)
     found = session.execute(f"SELECT MIN({name}), MAX({name}) FROM {quote_table(table.name)}", doing="looking at keys").rows

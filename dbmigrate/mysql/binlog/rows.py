@@ -25,6 +25,7 @@ from dbmigrate.mysql.binlog.events import (
     read_length_coded,
     uncompress_mariadb,
 )
+from dbmigrate.mysql.literals import INTEGERS
 
 # Binlog type code -> bytes of metadata in a table map; a code that is missing stops the reader.
 _METADATA_BYTES = {
@@ -151,7 +152,7 @@ def key_literal(column: Column, shape: ColumnShape) -> literals.Literal:
     if shape.type_code not in _KEY_TYPES.get(kind, frozenset()):
         raise MalformedEvent(f"column {column.name} is {column.column_type}, but binlog type {shape.type_code}")
     _require_width(column, shape)
-    if kind in ("tinyint", "smallint", "mediumint", "int", "bigint"):
+    if kind in INTEGERS:
         return literals.format_integer(is_signed=not column.is_unsigned)
     if kind in ("enum", "set"):
         return literals.format_integer(is_signed=False)
